@@ -1,0 +1,49 @@
+# Two commands for a newcomer: `make demo` and `make test`. Needs python3 (3.11 or later), python3-venv and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check lint types types-trio bench conversion-report clean help
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
+
+demo: $(READY)  ## two simulated servers, eight pictures, live bars
+	@$(BIN)/async-comfy demo --output demo-output
+
+test: $(READY)  ## all tests: plain, in asyncio's debug mode, and under uvloop
+	$(BIN)/pytest
+	ASYNC_COMFY_TEST_LOOP=debug $(BIN)/pytest -q tests/live
+	ASYNC_COMFY_TEST_LOOP=uvloop $(BIN)/pytest -q tests/live
+
+check: lint types  ## what every commit must pass, besides the tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+types-trio:  ## the public API type-checks for a user who has trio-typing installed
+	PYTHON="$(PYTHON)" tests/typing/check_with_trio_typing.sh
+
+bench: $(READY)  ## CPU per event and per prompt
+	$(BIN)/python -m benchmarks
+
+conversion-report: $(READY)  ## editor format to API format: score and times over the official templates
+	$(BIN)/python -m benchmarks.conversion
+
+$(READY): pyproject.toml requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "async-comfy needs Python 3.11 or later; PYTHON=... chooses another one."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "Cannot make $(VENV): install python3-venv."; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[cli,testing]' --requirement requirements-dev.txt
+	@touch $@
+
+clean:  ## remove what the above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis demo-output dist site

@@ -1,0 +1,581 @@
+"""One server, one client id, one WebSocket; any number of jobs."""
+
+import asyncio
+import logging
+import os
+import ssl as tls
+import time
+import uuid
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+import msgspec
+
+from async_comfy._live.access import access
+from async_comfy._live.api import History, Jobs, Nodes, Queue, System
+from async_comfy._live.cancellation import Cancellation
+from async_comfy._live.download import Downloads
+from async_comfy._live.handle import Job
+from async_comfy._live.http import CONNECTIONS, Http
+from async_comfy._live.inquiry import Inquiry
+from async_comfy._live.journal import Journal, Kept
+from async_comfy._live.link import Link
+from async_comfy._live.submission import Submissions
+from async_comfy._live.upload import Uploaded, Uploads
+from async_comfy.errors import Ambiguous, CallerError, Closed, ComfyError, NodeProblem, Rejected
+from async_comfy.protocol import outcome
+from async_comfy.protocol.job import Fact, Life, State
+from async_comfy.protocol.progress import measure
+from async_comfy.protocol.recovery import AWAY, Verdict, adopt
+from async_comfy.protocol.router import Router
+from async_comfy.results import JobProgress, Result
+from async_comfy.workflow import Workflow
+
+DEFAULT_URL = "http://127.0.0.1:8188"
+COURTESY_S = 5.0  # to wait for a job to stop before its caller goes on; longer would look like hanging
+PERSISTENCE_S = 60.0  # to go on cancelling after that: a node looks up from its work at each step
+CLOSE_S = 5.0  # closing takes at most so long; a socket that does not say goodbye is cut
+GOODBYE_S = 1.0  # of it, to close idle HTTP connections
+
+PreviewMethod = Literal["auto", "latent2rgb", "taesd", "none"]
+Prompt = Workflow | Mapping[str, Any] | str | os.PathLike[str]
+"""What can be run: a `Workflow`, a decoded prompt, or the path of a file that holds one."""
+
+_log = logging.getLogger("async_comfy")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a session did so far. Counts, from when it was opened.
+
+    `frames`: of the event socket; `strangers`, `broken`, `unknown`, `unclaimed`: those that reached no
+    job, and why. `requests`: HTTP; `looks`: at queue and history, in doubt; `connections`: sockets opened.
+    `open_jobs`: not ended. `queue_remaining`: everybody's, as the server last said.
+    """
+
+    connected: bool
+    connections: int
+    frames: int
+    strangers: int
+    broken: int
+    unknown: int
+    unclaimed: int
+    requests: int
+    looks: int
+    open_jobs: int
+    queue_remaining: int | None
+
+
+class Session:
+    """Drives one ComfyUI server.
+
+    `url`: as you would type it, a path prefix included. Who you are: `headers`, `bearer`, `basic`,
+    `cookies`, `api_key` (sent as X-API-Key, as Comfy Cloud wants it); none of it is ever shown.
+    `partner_key` pays for partner nodes (``api_key_comfy_org``). `ssl`, `proxy`: as aiohttp takes them.
+    `compress`: ask for compressed events; costs the server much more than it saves on a fast network.
+    `give_up_s`: how long to try to come back after the connection was lost; None: for ever.
+    `journal`: a file that keeps the open jobs, for `resume` after a crash of this process.
+
+    Use it in ``async with``, or call `open` and `close`.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        client_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        bearer: str | None = None,
+        basic: tuple[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        partner_key: str | None = None,
+        ssl: tls.SSLContext | None = None,
+        proxy: str | None = None,
+        compress: bool = False,
+        connections: int = CONNECTIONS,
+        give_up_s: float | None = None,
+        journal: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._access = access(
+            url,
+            headers=headers,
+            bearer=bearer,
+            basic=basic,
+            cookies=cookies,
+            api_key=api_key,
+            ssl=ssl,
+            proxy=proxy,
+        )
+        self._client_id = client_id or str(uuid.uuid4())
+        self._ids = prompt_ids()
+        self._partner_key = partner_key
+        self._compress = compress
+        self._give_up_s = give_up_s
+        self._journal = Journal(journal, self.url) if journal is not None else None
+        self._router = Router()
+        self._http = Http(self._access, connections=connections)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opened = False
+        self._closing: asyncio.Task[None] | None = None
+        self.failure: ComfyError | None = None
+        self.queue = Queue(self._http)
+        self.history = History(self._http)
+        self.jobs = Jobs(self._http)
+        self.nodes = Nodes(self._http)
+        self.system = System(self._http)
+        self._downloads = Downloads(self._http)
+        self._uploads = Uploads(self._http)
+        self._inquiry = Inquiry(self._router, self.queue, self.history, self._tell)
+        self._submissions = Submissions(self._http, self._router, self._inquiry)
+        self._cancellation = Cancellation(self.queue, self.jobs, self.system, self._inquiry)
+        self._link = Link(self._access, self._client_id, self, self, compress=compress)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.failure else "connected" if self._link.up else "not connected"
+        return f"<Session {self.url} {state}, {len(self._router.lives)} jobs>"
+
+    @property
+    def url(self) -> str:
+        """The server's address, without credentials."""
+        return str(self._access)
+
+    @property
+    def client_id(self) -> str:
+        """The client id as the server knows it."""
+        return self._link.client_id
+
+    def statistics(self) -> Statistics:
+        """What it did so far."""
+        counts = self._router.counts
+        return Statistics(
+            connected=self._link.up,
+            connections=self._link.connections,
+            frames=counts.frames,
+            strangers=counts.strangers,
+            broken=counts.broken,
+            unknown=counts.unknown,
+            unclaimed=counts.unclaimed,
+            requests=self._http.requests,
+            looks=self._inquiry.recovery.looks,
+            open_jobs=len(self._router.lives),
+            queue_remaining=self._router.queue_remaining,
+        )
+
+    async def open(self) -> Self:
+        """Connects.
+
+        Raises: Unreachable, Denied, NotComfyUI; CallerError where the journal cannot be used
+        """
+        await self._http.__aenter__()
+        try:
+            if self._journal is not None:
+                await self._journal.open()
+            await self._link.connect()
+        except BaseException:
+            if self._journal is not None:
+                await self._journal.close()
+            await self._http.__aexit__(None, None, None)
+            raise
+        self._opened = True
+        self._spawn(self._link.run(self._is_alive, give_up_s=self._give_up_s))
+        self._spawn(self._inquiry.run(self._link.renew))
+        return self
+
+    async def close(self) -> None:
+        """Ends the connection, not the jobs: they live on at the server. Takes at most five seconds.
+
+        Whoever waits for one gets `Closed`. Cancelling it does not stop it: it is short, and half of it
+        would leave a socket behind.
+        """
+        if self.failure is None:
+            self.link_failed(Closed("The session was closed.", hint="Its jobs go on at the server."))
+        self._closing = self._closing or asyncio.get_running_loop().create_task(self._close())
+        await _to_its_end(self._closing)
+
+    async def _close(self) -> None:
+        with anyio.move_on_after(CLOSE_S - GOODBYE_S):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._link.close()
+        with anyio.move_on_after(GOODBYE_S):
+            if self._journal is not None:
+                await self._journal.close()
+            await self._http.__aexit__(None, None, None)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def submit(
+        self,
+        workflow: Prompt,
+        *,
+        front: bool = False,
+        number: float | None = None,
+        partial: bool = False,
+        targets: Sequence[str] | None = None,
+        preview: PreviewMethod | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Sends a workflow; returns once the server accepted it.
+
+        Files in it are uploaded first, and the editor's format is converted with the server's node
+        declarations. `front`: before all that wait; `number`: lower runs first. `partial`: go on with the
+        rest where the server drops outputs that it finds wrong. `targets`: run only these output nodes.
+        `preview`: how previews are made. `extra_data`: whatever else the server should keep with it.
+
+        Raises: WorkflowError, Rejected, Unreachable, Denied, Ambiguous, UnexpectedAnswer, Closed
+        """
+        options = _options(front, number, targets, preview)
+        return await self._submit(workflow, options, extra_data, partial=partial, keep_events=True)
+
+    async def run(
+        self,
+        workflow: Prompt,
+        *,
+        queued: float | None = None,
+        running: float | None = None,
+        front: bool = False,
+        number: float | None = None,
+        partial: bool = False,
+        targets: Sequence[str] | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Sends a workflow and waits for what it makes; cancelling this cancels the job at the server.
+
+        `queued`, `running`: patience in seconds in either phase; when it is over, the job is cancelled.
+
+        Raises: what `submit` raises; Failed, OutOfMemory, Cancelled, Lost, TimedOut
+        """
+        options = _options(front, number, targets, "none")
+        job = await self._submit(workflow, options, extra_data, partial=partial, keep_events=False)
+        try:
+            if queued is None and running is None:
+                return await job
+            return await job.wait(queued=queued, running=running)
+        except BaseException:
+            if not job.done and self.failure is None:
+                await self.cancel_in_courtesy(job)
+            raise
+
+    async def resume(self) -> list[Job]:
+        """The jobs that earlier sessions with this journal left open at this server, oldest first.
+
+        Open is what nobody was told the outcome of, by awaiting it or by cancelling it.
+        Nothing is sent again: each is looked at until it ends, and none of its events will come. A job of
+        which the server knows nothing is `Lost`, or `Ambiguous` where it may never have been sent.
+
+        Raises: CallerError where there is no journal, or where it cannot be read; Closed
+        """
+        self.check()
+        if self._journal is None:
+            raise CallerError("This session keeps no journal.", hint="Open it with journal=<path>.")
+        kept = await self._journal.kept()
+        jobs = [self._resumed(job) for job in kept if job.prompt_id not in self._router.lives]
+        lives = [job.life for job in jobs]
+        self._inquiry.recovery.orphan(lives, "it was found in the journal", time.monotonic())
+        self._inquiry.poke()
+        return jobs
+
+    def _resumed(self, kept: Kept) -> Job:
+        now = time.monotonic()
+        life = Life(kept.prompt_id, kept.shape, now)
+        life.gap = True
+        if kept.accepted:
+            life.learn(Fact.ACCEPTED, now)
+        job = Job(self, life, dict(kept.seeds), keep_events=True)
+        self._router.register(life)
+        return job
+
+    async def upload(self, source: Any, *, mask_of: Uploaded | None = None) -> Uploaded:
+        """Sends a file to the server unless it is there; where it lies then.
+
+        `source`: a path, bytes, an http(s) URL, a Pillow picture, an async iterator of bytes, or a `File`
+        that says name and folder. `mask_of`: it is the mask of that picture.
+
+        Raises: CallerError where it cannot be read; Unreachable, Denied, UnexpectedAnswer
+        """
+        self.check()
+        return await self._uploads.send(source, mask_of=mask_of)
+
+    async def cancel(self, job: Job, *, timeout: float = 10.0, force: bool = False) -> bool:
+        """Cancels this job and no other. See `Job.cancel`."""
+        self.check()
+        cancelled = await self._cancellation.cancel(job, timeout=timeout, force=force)
+        self.told(job.life)
+        return cancelled
+
+    async def cancel_in_courtesy(self, job: Job) -> None:
+        """Cancels, also while the caller is being cancelled; goes on behind its back after five seconds."""
+        cancelling = self._spawn(self._cancel_quietly(job))
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({cancelling}, timeout=COURTESY_S)
+
+    async def _cancel_quietly(self, job: Job) -> None:
+        try:
+            await self.cancel(job, timeout=PERSISTENCE_S)
+        except ComfyError as error:
+            _log.warning("could not cancel %s: %s", job.id, error)
+
+    def told(self, life: Life) -> None:
+        """Somebody was told the outcome: only now the journal may forget it."""
+        if self._journal is not None:
+            self._journal.forget(life.prompt_id)
+
+    def check(self) -> None:
+        """Raises: `Closed`, or what ended this session; a fresh exception each time."""
+        if self.failure is not None:
+            raise _another(self.failure) from self.failure
+        if not self._opened:
+            raise Closed("This session is not open.", hint="Use it inside `async with Session(...)`.")
+
+    def measure(self, life: Life) -> JobProgress:
+        """How far a job is."""
+        return measure(life, time.monotonic(), self._router.ahead(life))
+
+    def result(self, life: Life, seeds: Mapping[str, int]) -> Result:
+        """What a completed job made."""
+        return outcome.result(life, self._downloads, self.url, seeds)
+
+    def error(self, life: Life) -> ComfyError:
+        """What went wrong with a job; a fresh exception each time."""
+        return outcome.error(life, life.evidence)
+
+    def take_text(self, raw: bytes) -> None:
+        """Reader: a text frame came."""
+        life = self._router.take_text(raw, time.monotonic())
+        if life is None:
+            return
+        if life.state is State.UNSETTLED:
+            self._inquiry.poke()
+        if self._router.posting:
+            self._submissions.arrived(life)
+
+    def take_binary(self, raw: bytes) -> None:
+        """Reader: a binary frame came."""
+        self._router.take_binary(raw, time.monotonic())
+
+    def link_up(self) -> None:
+        """Keeper: connected; of what happened meanwhile nobody told us."""
+        self._router.connected()
+        for life in self._router.open():
+            if life.gap:
+                self._inquiry.suspect(life, AWAY)
+        self._inquiry.hurry()
+
+    def link_down(self) -> None:
+        """Keeper: the connection was lost."""
+        self._router.disconnected()
+
+    def link_moved(self) -> None:
+        """Keeper: what was sent so far tells its events to nobody."""
+        self._inquiry.recovery.orphan(self._router.open(), "its client id was given up", time.monotonic())
+
+    def link_failed(self, error: ComfyError) -> None:
+        """Keeper: no event will come any more. Whoever waits is failed."""
+        self.failure = self.failure or error
+        for life in self._router.open():
+            if life.listener is not None:
+                life.listener.ended()
+
+    async def _submit(
+        self,
+        workflow: Prompt,
+        options: dict[str, Any],
+        extra_data: Mapping[str, Any] | None,
+        *,
+        partial: bool,
+        keep_events: bool,
+    ) -> Job:
+        self.check()
+        ready = await self._resolve(workflow)
+        prompt = ready.encode(files=await self._send_files(ready))
+        life = Life(next(self._ids), ready.shape, time.monotonic())
+        job = Job(self, life, ready.seeds(), keep_events=keep_events)
+        if self._journal is not None:
+            await self._journal.write(life, ready.seeds())
+        # From here to the POST nothing is awaited: the client id in the body is the one that is connected.
+        written_as = life.prompt_id
+        body = self._body(prompt, life.prompt_id, options, self._extra_data(ready, extra_data))
+        self._router.register(life)
+        if len(self._router.lives) == 1:
+            self._inquiry.poke()
+        try:
+            await self._submissions.send(life, body)
+        except Rejected as refusal:
+            self._router.forget(life)
+            self.told(life)
+            raise await self._explained(refusal) from None
+        except Ambiguous:
+            self._router.forget(life)  # and it stays in the journal: somebody may yet learn what became of it
+            raise
+        except ComfyError:
+            self._router.forget(life)
+            self.told(life)
+            raise
+        except BaseException:
+            await self.cancel_in_courtesy(job)
+            raise
+        if self._journal is not None:
+            self._journal.accepted(written_as, life.prompt_id)
+        if life.problems and not partial:
+            await self.cancel_in_courtesy(job)
+            raise _dropped(life)
+        return job
+
+    async def _explained(self, refusal: Rejected) -> Rejected:
+        """With the choices that an input has, which the server leaves out where they are many."""
+        try:
+            refusal.problems = tuple([await self._with_choices(problem) for problem in refusal.problems])
+        except ComfyError as error:
+            _log.info("could not ask for the choices of a refused input: %s", error)
+        return refusal
+
+    async def _with_choices(self, problem: NodeProblem) -> NodeProblem:
+        if problem.kind != "value_not_in_list" or problem.allowed is not None or problem.class_type is None:
+            return problem
+        declaration = await self.nodes.get(problem.class_type)
+        return replace(problem, allowed=outcome.choices(declaration, problem.input))
+
+    async def _resolve(self, workflow: Prompt) -> Workflow:
+        found = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
+        if found.format == "api":
+            return found
+        return found.resolve(await self.nodes.some(sorted(found.class_types)))
+
+    async def _send_files(self, workflow: Workflow) -> dict[tuple[str, str], str]:
+        return {
+            (item.node, item.input): (await self._uploads.send(item.file)).path for item in workflow.files()
+        }
+
+    def _extra_data(self, workflow: Workflow, more: Mapping[str, Any] | None) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        if workflow.ui is not None:
+            data["extra_pnginfo"] = {"workflow": workflow.ui}
+        if self._partner_key is not None:
+            data["api_key_comfy_org"] = self._partner_key
+        return {**data, **(more or {})}
+
+    def _body(
+        self, prompt: bytes, prompt_id: str, options: dict[str, Any], extra_data: dict[str, Any]
+    ) -> bytes:
+        preview = options.pop("preview_method", None)
+        if preview is not None:
+            extra_data["preview_method"] = preview
+        return msgspec.json.encode(
+            {
+                "prompt": msgspec.Raw(prompt),
+                "client_id": self.client_id,
+                "prompt_id": prompt_id,
+                **({"extra_data": extra_data} if extra_data else {}),
+                **options,
+            }
+        )
+
+    def _tell(self, verdict: Verdict) -> None:
+        """What a look found of one job."""
+        life, now = verdict.life, time.monotonic()
+        if verdict.fact is None:
+            if not self._submissions.never_arrived(life):
+                self._end(life, Fact.UNKNOWABLE, verdict)
+            return
+        if verdict.fact is Fact.SEEN_PENDING and life.run is None and self._link.up:
+            life.gap = False  # it has not begun, so nothing of it was missed
+        if verdict.entry is not None:
+            adopt(life, verdict.entry, self._router, now)
+        self._end(life, verdict.fact, verdict)
+        self._submissions.arrived(life)
+
+    def _end(self, life: Life, fact: Fact, verdict: Verdict) -> None:
+        if life.learn(fact, time.monotonic()) and life.over:
+            life.evidence = verdict.evidence
+            self._router.close(life)
+
+    async def _is_alive(self) -> bool:
+        try:
+            await self.queue.remaining()
+        except ComfyError:
+            return False
+        return True
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a session's task failed", exc_info=task.exception())
+            if self.failure is None:
+                self.link_failed(
+                    ComfyError("This session stopped because of an error of its own (see the log).")
+                )
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    """Waits for it, however often the caller is cancelled meanwhile; raises that afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+def prompt_ids() -> Iterator[str]:
+    """Prompt ids without end, in the one form that servers accept: canonical UUIDs.
+
+    The system's randomness is asked for a hundred at a time: one at a time it is the dearest part of a
+    submission.
+    """
+    while True:
+        block = os.urandom(16 * 100)
+        for at in range(0, len(block), 16):
+            yield str(uuid.UUID(bytes=block[at : at + 16], version=4))
+
+
+def _options(
+    front: bool, number: float | None, targets: Sequence[str] | None, preview: PreviewMethod | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if front:
+        options["front"] = True
+    if number is not None:
+        options["number"] = number
+    if targets is not None:
+        options["partial_execution_targets"] = list(targets)
+    if preview is not None:
+        options["preview_method"] = preview
+    return options
+
+
+def _another(error: ComfyError) -> ComfyError:
+    """The same error once more, since a traceback belongs to one raise."""
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__.update(error.__dict__)
+    return twin
+
+
+def _dropped(life: Life) -> Rejected:
+    return Rejected(
+        "The server would run only a part of this prompt.",
+        kind="prompt_outputs_failed_validation",
+        problems=life.problems,
+        status=200,
+        hint="Mend the nodes, or pass partial=True to have the rest.",
+        prompt_id=life.prompt_id,
+    )

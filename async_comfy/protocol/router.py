@@ -1,0 +1,214 @@
+"""One socket, many jobs: whose event this is, who runs now, and how long nobody spoke.
+
+The server sends us our own prompts' events, everybody's `status`, and, of prompts that were submitted
+without a client id, their progress, previews and interruptions: so a prompt id that is not ours is a
+stranger's, and a preview without one is credited to a job only while that job is known to run (the
+server runs one prompt at a time).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from async_comfy import events
+from async_comfy.events import Event
+from async_comfy.protocol import frames
+from async_comfy.protocol.job import Life, State
+
+EARLY_EVENTS = 256  # of prompts not known here, kept while a POST of ours is unanswered
+
+_COUNTED = frozenset({State.QUEUED, State.RUNNING})  # what the server's queue_remaining counts of ours
+
+
+@dataclass(slots=True)
+class Counts:
+    """What passed through: frames of all kinds, and those that reached no job."""
+
+    frames: int = 0
+    strangers: int = 0  # of prompts not known here, when they came
+    broken: int = 0
+    unknown: int = 0
+    unclaimed: int = 0  # previews and texts without a prompt id that no job could be credited with
+
+
+class Router:
+    """Takes frames, brings the lives up to date, and says whom each concerns."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.lives: dict[str, Life] = {}
+        self.counts = Counts()
+        self.heard_at = now
+        self.status_at = now
+        self.queue_remaining: int | None = None
+        self.mute: set[str] = set()  # classes of leaf nodes that were found to show nothing
+        self.posting = 0  # prompts sent and not yet answered
+        self._early: deque[Event] = deque(maxlen=EARLY_EVENTS)
+        self._runs: Life | None = None
+        self._away = False
+
+    def __repr__(self) -> str:
+        return f"<Router {len(self.lives)} jobs, {self.counts.frames} frames>"
+
+    @property
+    def runs(self) -> Life | None:
+        """The job of ours that is known to run now."""
+        return self._runs
+
+    def register(self, life: Life) -> None:
+        """From now on this prompt's events are its own. To be called before the POST is sent."""
+        life.gap = life.gap or self._away
+        self.lives[life.prompt_id] = life
+
+    def forget(self, life: Life) -> None:
+        """Its later events are a stranger's."""
+        self.lives.pop(life.prompt_id, None)
+        if self._runs is life:
+            self._runs = None
+
+    def rename(self, life: Life, prompt_id: str, now: float) -> None:
+        """The server made its own id for this prompt (before client-made ids).
+
+        Its first events may have come before the answer that told the id: now they are its own.
+        """
+        known = self.lives.pop(life.prompt_id, None)
+        life.prompt_id = prompt_id
+        if known is None:
+            return  # it was over before the answer came
+        self.lives[prompt_id] = life
+        early, self._early = self._early, deque(maxlen=EARLY_EVENTS)
+        for event in early:
+            if event.prompt_id == prompt_id:
+                self._take(event, now)
+            else:
+                self._early.append(event)
+
+    def connected(self) -> None:
+        """What is sent from now on misses nothing."""
+        self._away = False
+
+    def disconnected(self) -> None:
+        """Events may be missed from now on: no preview is certain, every open job has a gap."""
+        self._away = True
+        self._runs = None
+        self.queue_remaining = None
+        for life in self.lives.values():
+            life.gap = True
+
+    def take_text(self, raw: bytes, now: float) -> Life | None:
+        """Takes a text frame; the life it concerned, None where it was nobody's. Never raises."""
+        self.counts.frames += 1
+        self.heard_at = now
+        if raw.startswith(frames.SNAPSHOT_HEAD):
+            owner = frames.snapshot_owner(raw)
+            if owner is not None:
+                return self._take_gauge(owner, raw, now, Life.take_snapshot)
+        elif raw.startswith(frames.STEP_HEAD):
+            owner = frames.step_owner(raw)
+            if owner is not None:
+                return self._take_gauge(owner, raw, now, Life.take_step)
+        try:
+            event = frames.decode_text(raw)
+        except frames.BrokenFrame:
+            self.counts.broken += 1
+            return None
+        return self._take(event, now)
+
+    def take_binary(self, raw: bytes, now: float) -> Life | None:
+        """Takes a binary frame; the life it concerned, None where it was nobody's. Never raises."""
+        self.counts.frames += 1
+        self.heard_at = now
+        try:
+            event = frames.decode_binary(raw)
+        except frames.BrokenFrame:
+            self.counts.broken += 1
+            return None
+        return self._take(event, now)
+
+    def ahead(self, life: Life) -> int | None:
+        """At most so many prompts run before this one; None where the server has not said.
+
+        The server counts everybody's prompts; of ours we know which came after.
+        """
+        if self.queue_remaining is None or life.state is not State.QUEUED:
+            return None
+        ours_after = sum(
+            1
+            for other in self.lives.values()
+            if other.state in _COUNTED and other is not life and other.queued_at > life.queued_at
+        )
+        return max(self.queue_remaining - 1 - ours_after, 0)
+
+    def open(self) -> list[Life]:
+        """The lives that have not ended."""
+        return [life for life in self.lives.values() if not life.over]
+
+    def _take_gauge(
+        self, owner: str, raw: bytes, now: float, take: Callable[[Life, bytes, float], None]
+    ) -> Life | None:
+        life = self.lives.get(owner)
+        if life is None:
+            self._meet_stranger(None)
+            return None
+        take(life, raw, now)
+        if life.watched and life.listener is not None:
+            life.listener.heard(raw)
+        return life
+
+    def _take(self, event: Event, now: float) -> Life | None:
+        life = self.lives.get(event.prompt_id) if event.prompt_id is not None else None
+        if life is None:
+            life = self._take_unowned(event, now)
+            if life is None:
+                return None
+            event = _credited(event, life)
+        elif isinstance(event, events.Executing):
+            self._runs = None if event.node is None else life
+        elif isinstance(event, events.ExecutionStart):
+            self._runs = life
+        ended = life.apply(event, now, self.mute)
+        if life.listener is not None:
+            life.listener.heard(event)
+        if ended:
+            self.close(life)
+        return life
+
+    def close(self, life: Life) -> None:
+        """The life is over: whoever listens is told, and its later events are a stranger's."""
+        self.forget(life)
+        if life.listener is not None:
+            life.listener.ended()
+
+    def _take_unowned(self, event: Event, now: float) -> Life | None:
+        """A stranger's event, everybody's, or one that only the running job can have sent."""
+        if event.prompt_id is not None:
+            self._meet_stranger(event)
+            return None
+        match event:
+            case events.Status():
+                self.status_at = now
+                self.queue_remaining = event.queue_remaining
+            case events.Preview() | events.ProgressText():
+                self.counts.unclaimed += self._runs is None
+                return self._runs
+            case events.Unknown():
+                self.counts.unknown += 1
+            case _:
+                pass
+        return None
+
+    def _meet_stranger(self, event: Event | None) -> None:
+        # A stranger's prompt runs, so none of ours does, whatever we heard last.
+        self.counts.strangers += 1
+        self._runs = None
+        if self.posting and event is not None:
+            self._early.append(event)
+
+
+def _credited(event: Event, life: Life) -> Event:
+    """A preview or text that names no prompt, as the running job's own."""
+    node = life.run.node if life.run else None
+    if isinstance(event, events.Preview):
+        return msgspec.structs.replace(event, prompt_id=life.prompt_id, node=node)
+    return msgspec.structs.replace(event, prompt_id=life.prompt_id)

@@ -1,0 +1,123 @@
+"""One session and its server: reconnecting, strangers, old and coming versions, closing."""
+
+import asyncio
+import gc
+
+import pytest
+
+from async_comfy import Closed, Executing, Session
+from async_comfy.testing import SimulatedServer
+from tests.live.pictures import diffusion, picture
+from tests.live.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_first_frame_asks_for_previews_with_metadata_also_after_a_reconnect() -> None:
+    """Flags belong to the connection: previews name their node before and after."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        before = await session.submit(diffusion(1))
+        assert all([preview.node == "5" async for preview in before.previews()])
+        await server.drop_sockets()
+        await until(lambda: session.statistics().connections == 2)
+        after = await session.submit(diffusion(2))
+        assert all([preview.node == "5" async for preview in after.previews()])
+
+
+async def test_a_job_that_ended_while_the_socket_was_away_resolves_with_its_outputs() -> None:
+    """One look at queue, then history, after connecting again."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        server.hold("node")
+        job = await session.submit(picture(1))
+        await server.until_at("node")
+        server.faults.drop(lambda frame: True)
+        await server.drop_sockets()
+        server.release()
+        await server.until_idle()
+        server.faults.clear()
+        result = await job
+
+    assert [file.kind for file in result.files] == ["images"]
+    assert session.statistics().looks >= 1
+
+
+async def test_strangers_prompts_reach_nobody() -> None:
+    """Prompts of other clients, and of no client at all, leave our jobs alone."""
+    async with SimulatedServer() as server, Session(server.url) as ours, Session(server.url) as theirs:
+        server.hold("prompt")
+        job = await ours.submit(picture(2))
+        other = await theirs.submit(picture(3))
+        await ours._http.post("/prompt", {"prompt": picture(4).to_api()})
+        server.release()
+        events = [event async for event in job]
+        await other
+        await server.until_idle()
+        await until(lambda: ours.statistics().strangers)
+
+    assert {event.prompt_id for event in events} == {job.id}
+    assert [event.node for event in events if isinstance(event, Executing)] == ["1", "2", None]
+
+
+@pytest.mark.parametrize("profile", ["0.3.40", "0.33", "next"])
+async def test_every_server_version_is_driven_alike(profile: str) -> None:
+    """Before client-made ids, now, and with the coming credential: the same results."""
+    async with SimulatedServer(profile=profile) as server, Session(server.url) as session:
+        results = await asyncio.gather(*(session.run(picture(color)) for color in range(20)))
+        await server.drop_sockets()
+        await until(lambda: session.statistics().connections == 2)
+        results.append(await session.run(picture(99)))
+
+    assert all(len(result.files) == 1 for result in results)
+    assert set(server.executions.values()) == {1}
+
+
+async def test_closing_fails_the_waiters_and_leaves_nothing_behind() -> None:
+    """Waiters get `Closed`, each its own, never a CancelledError; no task survives."""
+    async with SimulatedServer() as server:
+        before = asyncio.all_tasks()
+        server.hold("prompt")
+        async with Session(server.url) as session:
+            job = await session.submit(picture(5))
+            waiters = [asyncio.ensure_future(job) for _ in range(3)]
+            await asyncio.sleep(0)
+        errors = await asyncio.gather(*waiters, return_exceptions=True)
+        await until(lambda: server.open_sockets == 0)
+        assert {task for task in asyncio.all_tasks() if task not in before and not task.done()} == set()
+        server.release()
+
+    assert [type(error) for error in errors] == [Closed] * 3
+    assert len({id(error) for error in errors}) == 3
+    gc.collect()
+
+
+async def test_a_watcher_of_a_closed_session_is_told() -> None:
+    """Iterating does not end as if the job had."""
+    async with SimulatedServer() as server:
+        server.hold("prompt")
+        async with Session(server.url) as session:
+            job = await session.submit(picture(6))
+            watching = asyncio.create_task(_drain(job))
+            await asyncio.sleep(0)
+        with pytest.raises(Closed):
+            await watching
+        server.release()
+
+
+async def _drain(job: object) -> None:
+    async for _ in job:  # type: ignore[attr-defined]  # a Job
+        pass
+
+
+async def test_a_slow_watcher_costs_bounded_memory_and_stalls_nobody() -> None:
+    """A watcher that never reads keeps every fact and the newest gauges; what went is counted."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        job = await session.submit(diffusion(steps=1000))
+        watcher = job.events()
+        first = await anext(watcher)
+        await job
+        rest = [event async for event in watcher]
+
+    assert type(first).__name__ == "ExecutionStart"
+    assert job.dropped > 0
+    assert len(rest) < 1000
+    assert [event.node for event in rest if isinstance(event, Executing)][-1] is None
