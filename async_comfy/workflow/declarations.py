@@ -116,8 +116,8 @@ def _chosen(found: InputDeclaration, value: object) -> list[InputDeclaration]:
 
 
 def options_of(found: InputDeclaration) -> list[tuple[Any, list[InputDeclaration]]]:
-    """What a `DYNAMIC_COMBO` input lets choose, each with the inputs that come with it."""
-    options = found.options.get("options")
+    """What a `DYNAMIC_COMBO` input lets choose, each with the inputs that come with it; else nothing."""
+    options = found.options.get("options") if found.type == DYNAMIC_COMBO else None
     return [
         (option.get("key"), list(_all_groups(option.get("inputs"), f"{found.name}.")))
         for option in (options if isinstance(options, list) else ())

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from async_comfy.errors import WorkflowError
 from async_comfy.workflow import bypass, document, seeds, sidecar
@@ -19,6 +19,9 @@ from async_comfy.workflow.seeds import Randomness, SeedRule
 from async_comfy.workflow.shape import NodeShape, shape_of
 from async_comfy.workflow.spelling import nearest
 from async_comfy.workflow.values import Link, fresh, linked, settle
+
+if TYPE_CHECKING:
+    from async_comfy.workflow.authoring.drafts import End
 
 ObjectInfo = Mapping[str, Any]
 """What a server's nodes are, as GET /object_info says: class type to declaration. A part of it will do."""
@@ -132,6 +135,21 @@ class Workflow:
             workflow._take(key, node)
         return workflow
 
+    @classmethod
+    def of(cls, *ends: "End") -> "Workflow":
+        """The workflow of nodes written in Python: those given, and all that they take something from.
+
+        `ends`: what the functions of the nodes returned, ``Workflow.of(SaveImage(images=image))``.
+
+        Raises: `WorkflowError` where two nodes have the same id, or an input holds what it cannot.
+        """
+        from async_comfy.workflow.authoring.drafts import prompt_of
+
+        workflow = cls()
+        for key, node in prompt_of(ends).items():
+            workflow._take(key, node)
+        return workflow
+
     @property
     def format(self) -> Literal["api", "ui"]:
         """What was loaded: "api", or "ui" for the editor's own format, which `resolve` makes runnable."""
@@ -200,6 +218,22 @@ class Workflow:
         other._edited = self._edited
         self._owner = object()  # from here on neither owns the shared nodes, so either copies before it edits
         return other
+
+    def to_python(self, object_info: ObjectInfo | None = None, *, module: str = "comfy_nodes") -> str:
+        """Python source that makes this workflow: the same nodes, ids and titles, bound to `workflow`.
+
+        With the `object_info` that the stubs of `module` were written from, it calls their typed functions;
+        nodes of other classes, or all of them without it, are written without types.
+
+        Raises: `WorkflowError` for the editor's format without `object_info`, for nodes in a circle, and for
+        files held in memory.
+        """
+        from async_comfy.workflow.authoring.program import program
+
+        ready = self.resolve(object_info) if object_info is not None else self
+        ready._must_be_resolved()
+        titles = {key: record.title for key, record in ready._nodes.items() if "_meta" in record.rest}
+        return program(ready._nodes, titles, object_info or {}, module)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the prompt in API format; the file appears only when it is whole. The path written.

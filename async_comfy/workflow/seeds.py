@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from async_comfy.errors import WorkflowError
@@ -69,8 +70,11 @@ def is_seed(name: str, declared: InputDeclaration | None = None) -> bool:
     varied = (
         declared is not None and declared.type == "INT" and declared.options.get("control_after_generate")
     )
-    if varied and name != "value":
-        return True
+    return bool(varied and name != "value") or _named_so(name)
+
+
+@lru_cache(maxsize=1024)
+def _named_so(name: str) -> bool:
     return name.lower() == "seed" or name.lower().endswith("_seed")
 
 
