@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLIENT_TESTS := tests/live tests/conformance --ignore tests/live/reliability
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check lint types types-trio bench conversion-report clean help
@@ -13,10 +14,10 @@ help:  ## what there is
 demo: $(READY)  ## two simulated servers, eight pictures, live bars
 	@$(BIN)/async-comfy demo --output demo-output
 
-test: $(READY)  ## all tests: plain, in asyncio's debug mode, and under uvloop
+test: $(READY)  ## all tests; those of the client once more in asyncio's debug mode and under uvloop
 	$(BIN)/pytest
-	ASYNC_COMFY_TEST_LOOP=debug $(BIN)/pytest -q tests/live
-	ASYNC_COMFY_TEST_LOOP=uvloop $(BIN)/pytest -q tests/live
+	ASYNC_COMFY_TEST_LOOP=debug $(BIN)/pytest -q $(CLIENT_TESTS)
+	ASYNC_COMFY_TEST_LOOP=uvloop $(BIN)/pytest -q $(CLIENT_TESTS)
 
 check: lint types  ## what every commit must pass, besides the tests
 

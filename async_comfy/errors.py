@@ -90,7 +90,7 @@ class NodeProblem:
     allowed: Any = None
 
     def __str__(self) -> str:
-        name = f"{self.title} " if self.title and self.title != self.class_type else ""
+        name = f"{self.title}, " if self.title and self.title != self.class_type else ""
         where = f"node {self.node} ({name}{self.class_type or '?'})"
         what = f"{where}, input {self.input!r}" if self.input else where
         text = f"{what}: {self.message}"

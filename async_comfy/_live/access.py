@@ -115,7 +115,9 @@ def _parse(url: str) -> URL:
         text = f"http://{text}"
     try:
         base = URL(text)
-        reachable = base.scheme in {"http", "https"} and bool(base.host) and base.port is not None
+        host = base.host or ""
+        fit = bool(host) and not any(letter.isspace() or letter in "<>^`{|}" for letter in host)
+        reachable = base.scheme in {"http", "https"} and fit and base.port is not None
     except ValueError:
         reachable = False
     if not reachable:

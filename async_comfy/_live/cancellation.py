@@ -7,13 +7,14 @@ when the caller insists, and only while our prompt is the one that runs.
 
 import logging
 import time
+from collections.abc import Callable
 
 import anyio
 
 from async_comfy._live.api import Jobs, Queue, System
 from async_comfy._live.handle import Job
 from async_comfy._live.inquiry import Inquiry
-from async_comfy.errors import CallerError, NotFound, TimedOut
+from async_comfy.errors import CallerError, NetworkError, NotFound, TimedOut
 from async_comfy.protocol.job import Fact, State
 
 INTERRUPTS_BY_ID = (0, 3, 60)  # ComfyUI pull request 9607 (August 2025); 0.3.40 lacks it, 0.3.64 has it
@@ -25,25 +26,32 @@ _log = logging.getLogger("async_comfy")
 class Cancellation:
     """Cancels the jobs of one session."""
 
-    def __init__(self, queue: Queue, jobs: Jobs, system: System, inquiry: Inquiry) -> None:
+    def __init__(
+        self, queue: Queue, jobs: Jobs, system: System, inquiry: Inquiry, check: Callable[[], None]
+    ) -> None:
         self._queue = queue
         self._jobs = jobs
         self._system = system
         self._inquiry = inquiry
+        self._check = check  # raises what ended the session
         self._has_jobs_api = True
         self._version: tuple[int, ...] | None = None
 
     async def cancel(self, job: Job, *, timeout: float, force: bool) -> bool:
         """See `Job.cancel`."""
-        attempt = 0
+        attempt, trouble = 0, None
         with anyio.move_on_after(timeout):
             while not job.done:
                 job.life.withdrawn = True
-                await self._request(job, force)
+                trouble = await self._try(job, force)
                 self._inquiry.suspect(job.life, "we cancelled it")
                 with anyio.move_on_after(PAUSES_S[min(attempt, len(PAUSES_S) - 1)]):
                     await job.settled()
+                    if not job.done:
+                        self._check()
                 attempt += 1
+        if not job.done and trouble is not None:
+            raise trouble
         if not job.done:
             raise TimedOut(
                 f"The job {job.id} has not stopped within {timeout:g} s.",
@@ -53,6 +61,14 @@ class Cancellation:
                 prompt_id=job.id,
             )
         return job.life.state is State.CANCELLED
+
+    async def _try(self, job: Job, force: bool) -> NetworkError | None:
+        """A request that does not get through is made again; only the last one's trouble counts."""
+        try:
+            await self._request(job, force)
+        except NetworkError as error:
+            return error
+        return None
 
     async def _request(self, job: Job, force: bool) -> None:
         if self._has_jobs_api:

@@ -18,6 +18,7 @@ from async_comfy.results import JobProgress, Result
 
 if TYPE_CHECKING:
     from async_comfy._live.session import Session
+    from async_comfy._live.switchboard import Switchboard
 
 T = TypeVar("T")
 
@@ -32,10 +33,29 @@ class Job:
     events from the first on and ends with the job; each loop is a watcher of its own.
     """
 
-    __slots__ = ("_keeps", "_life", "_log", "_mailboxes", "_result", "_seeds", "_session", "_waiters")
+    __slots__ = (
+        "_board",
+        "_keeps",
+        "_life",
+        "_log",
+        "_mailboxes",
+        "_result",
+        "_seeds",
+        "_session",
+        "_waiters",
+    )
 
-    def __init__(self, session: "Session", life: Life, seeds: dict[str, int], *, keep_events: bool) -> None:
+    def __init__(
+        self,
+        session: "Session",
+        board: "Switchboard",
+        life: Life,
+        seeds: dict[str, int],
+        *,
+        keep_events: bool,
+    ) -> None:
         self._session = session
+        self._board = board
         self._life = life
         self._seeds = seeds
         self._keeps = keep_events
@@ -78,7 +98,7 @@ class Job:
     @property
     def progress(self) -> JobProgress:
         """How far it is right now. Costs nothing when nobody asks."""
-        return self._session.measure(self._life)
+        return self._board.measure(self._life)
 
     def __await__(self) -> Generator[None, None, Result]:
         """Waits for the end. Raises: `Failed`, `Cancelled`, `Lost`, `Ambiguous`, `Closed`."""
@@ -103,7 +123,8 @@ class Job:
                 while (event := box.take()) is not None:
                     yield event
                 await box.wait()
-            self._session.check()
+            if not self.done:
+                self._board.check()
         finally:
             self._unwatch(box)
 
@@ -160,7 +181,7 @@ class Job:
 
     async def settled(self) -> None:
         """Waits until the outcome stands or the session does not; raises nothing of the job's."""
-        if self.done or self._session.failure is not None:
+        if self.done or self._board.failure is not None:
             return
         waiter = asyncio.get_running_loop().create_future()
         waiters = self._waiters = self._waiters or []
@@ -174,13 +195,13 @@ class Job:
     async def _wait(self) -> Result:
         await self.settled()
         if self._life.over:
-            self._session.told(self._life)
+            self._board.told(self._life)
         if self._life.state is State.COMPLETED:
-            self._result = self._result or self._session.result(self._life, self._seeds)
+            self._result = self._result or self._board.result(self._life, self._seeds)
             return self._result
         if self._life.over:
-            raise self._session.error(self._life)
-        self._session.check()
+            raise self._board.error(self._life)
+        self._board.check()
         raise AssertionError("a waiter woke although nothing ended")
 
     async def _left_queue(self) -> None:
@@ -207,7 +228,7 @@ class Job:
 
     def _watch(self) -> Mailbox:
         box = self._log.copy() if self._log is not None else Mailbox()
-        if self.done or self._session.failure is not None:
+        if self.done or self._board.failure is not None:
             box.close()
         self._mailboxes = self._mailboxes or []
         self._mailboxes.append(box)

@@ -90,7 +90,8 @@ class Inquiry:
         asked_at = time.monotonic()
         try:
             queue = await self._queue.ids()
-            return Look(asked_at, queue, await self._entries(lives, queue))
+            history = await self._entries(lives, queue)
+            return Look(asked_at, queue, history, self._router.heard_at)
         except ComfyError as error:
             _log.info("a look at the server failed: %s", error)
             return None

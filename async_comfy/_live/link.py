@@ -150,9 +150,9 @@ class Link:
         self._deaf = 0
         self._keeper.link_moved()
 
-    def take_text(self, raw: bytes) -> None:
+    def take_text(self, raw: bytes, now: float) -> None:
         """Reader, until the greeting is through: from then on frames go past the link."""
-        self._reader.take_text(raw)
+        self._reader.take_text(raw, now)
         event = _decoded(raw)
         if isinstance(event, Status):
             self.client_id = event.sid or self.client_id
@@ -160,9 +160,9 @@ class Link:
             self._greeted = True
             self._greeted_or_lost.set()
 
-    def take_binary(self, raw: bytes) -> None:
+    def take_binary(self, raw: bytes, now: float) -> None:
         """Reader, until the greeting is through."""
-        self._reader.take_binary(raw)
+        self._reader.take_binary(raw, now)
 
     async def _wait_for_greeting(self, stream: Stream) -> None:
         with anyio.move_on_after(GREETING_S):

@@ -20,18 +20,14 @@ from async_comfy._live.cancellation import Cancellation
 from async_comfy._live.download import Downloads
 from async_comfy._live.handle import Job
 from async_comfy._live.http import CONNECTIONS, Http
-from async_comfy._live.inquiry import Inquiry
 from async_comfy._live.journal import Journal, Kept
 from async_comfy._live.link import Link
-from async_comfy._live.submission import Submissions
+from async_comfy._live.switchboard import Switchboard
 from async_comfy._live.upload import Uploaded, Uploads
 from async_comfy.errors import Ambiguous, CallerError, Closed, ComfyError, NodeProblem, Rejected
 from async_comfy.protocol import outcome
-from async_comfy.protocol.job import Fact, Life, State
-from async_comfy.protocol.progress import measure
-from async_comfy.protocol.recovery import AWAY, Verdict, adopt
-from async_comfy.protocol.router import Router
-from async_comfy.results import JobProgress, Result
+from async_comfy.protocol.job import Fact, Life
+from async_comfy.results import Result
 from async_comfy.workflow import Workflow
 
 DEFAULT_URL = "http://127.0.0.1:8188"
@@ -116,12 +112,9 @@ class Session:
         self._compress = compress
         self._give_up_s = give_up_s
         self._journal = Journal(journal, self.url) if journal is not None else None
-        self._router = Router()
         self._http = Http(self._access, connections=connections)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opened = False
         self._closing: asyncio.Task[None] | None = None
-        self.failure: ComfyError | None = None
         self.queue = Queue(self._http)
         self.history = History(self._http)
         self.jobs = Jobs(self._http)
@@ -129,19 +122,27 @@ class Session:
         self.system = System(self._http)
         self._downloads = Downloads(self._http)
         self._uploads = Uploads(self._http)
-        self._inquiry = Inquiry(self._router, self.queue, self.history, self._tell)
-        self._submissions = Submissions(self._http, self._router, self._inquiry)
-        self._cancellation = Cancellation(self.queue, self.jobs, self.system, self._inquiry)
-        self._link = Link(self._access, self._client_id, self, self, compress=compress)
+        self._board = Switchboard(self._http, self.queue, self.history, self._downloads, self._journal)
+        self._router, self._inquiry = self._board.router, self._board.inquiry
+        self._submissions = self._board.submissions
+        self._cancellation = Cancellation(
+            self.queue, self.jobs, self.system, self._inquiry, self._board.check
+        )
+        self._link = Link(self._access, self._client_id, self._router, self._board, compress=compress)
 
     def __repr__(self) -> str:
-        state = "closed" if self.failure else "connected" if self._link.up else "not connected"
+        state = "closed" if self.failure is not None else "connected" if self._link.up else "not connected"
         return f"<Session {self.url} {state}, {len(self._router.lives)} jobs>"
 
     @property
     def url(self) -> str:
         """The server's address, without credentials."""
         return str(self._access)
+
+    @property
+    def failure(self) -> ComfyError | None:
+        """What ended this session, `Closed` where it was you; None while it lives."""
+        return self._board.failure
 
     @property
     def client_id(self) -> str:
@@ -180,7 +181,7 @@ class Session:
                 await self._journal.close()
             await self._http.__aexit__(None, None, None)
             raise
-        self._opened = True
+        self._board.opened = True
         self._spawn(self._link.run(self._is_alive, give_up_s=self._give_up_s))
         self._spawn(self._inquiry.run(self._link.renew))
         return self
@@ -192,7 +193,7 @@ class Session:
         would leave a socket behind.
         """
         if self.failure is None:
-            self.link_failed(Closed("The session was closed.", hint="Its jobs go on at the server."))
+            self._board.link_failed(Closed("The session was closed.", hint="Its jobs go on at the server."))
         self._closing = self._closing or asyncio.get_running_loop().create_task(self._close())
         await _to_its_end(self._closing)
 
@@ -276,7 +277,7 @@ class Session:
 
         Raises: CallerError where there is no journal, or where it cannot be read; Closed
         """
-        self.check()
+        self._board.check()
         if self._journal is None:
             raise CallerError("This session keeps no journal.", hint="Open it with journal=<path>.")
         kept = await self._journal.kept()
@@ -292,7 +293,7 @@ class Session:
         life.gap = True
         if kept.accepted:
             life.learn(Fact.ACCEPTED, now)
-        job = Job(self, life, dict(kept.seeds), keep_events=True)
+        job = Job(self, self._board, life, dict(kept.seeds), keep_events=True)
         self._router.register(life)
         return job
 
@@ -304,14 +305,14 @@ class Session:
 
         Raises: CallerError where it cannot be read; Unreachable, Denied, UnexpectedAnswer
         """
-        self.check()
+        self._board.check()
         return await self._uploads.send(source, mask_of=mask_of)
 
     async def cancel(self, job: Job, *, timeout: float = 10.0, force: bool = False) -> bool:
         """Cancels this job and no other. See `Job.cancel`."""
-        self.check()
+        self._board.check()
         cancelled = await self._cancellation.cancel(job, timeout=timeout, force=force)
-        self.told(job.life)
+        self._board.told(job.life)
         return cancelled
 
     async def cancel_in_courtesy(self, job: Job) -> None:
@@ -326,67 +327,6 @@ class Session:
         except ComfyError as error:
             _log.warning("could not cancel %s: %s", job.id, error)
 
-    def told(self, life: Life) -> None:
-        """Somebody was told the outcome: only now the journal may forget it."""
-        if self._journal is not None:
-            self._journal.forget(life.prompt_id)
-
-    def check(self) -> None:
-        """Raises: `Closed`, or what ended this session; a fresh exception each time."""
-        if self.failure is not None:
-            raise _another(self.failure) from self.failure
-        if not self._opened:
-            raise Closed("This session is not open.", hint="Use it inside `async with Session(...)`.")
-
-    def measure(self, life: Life) -> JobProgress:
-        """How far a job is."""
-        return measure(life, time.monotonic(), self._router.ahead(life))
-
-    def result(self, life: Life, seeds: Mapping[str, int]) -> Result:
-        """What a completed job made."""
-        return outcome.result(life, self._downloads, self.url, seeds)
-
-    def error(self, life: Life) -> ComfyError:
-        """What went wrong with a job; a fresh exception each time."""
-        return outcome.error(life, life.evidence)
-
-    def take_text(self, raw: bytes) -> None:
-        """Reader: a text frame came."""
-        life = self._router.take_text(raw, time.monotonic())
-        if life is None:
-            return
-        if life.state is State.UNSETTLED:
-            self._inquiry.poke()
-        if self._router.posting:
-            self._submissions.arrived(life)
-
-    def take_binary(self, raw: bytes) -> None:
-        """Reader: a binary frame came."""
-        self._router.take_binary(raw, time.monotonic())
-
-    def link_up(self) -> None:
-        """Keeper: connected; of what happened meanwhile nobody told us."""
-        self._router.connected()
-        for life in self._router.open():
-            if life.gap:
-                self._inquiry.suspect(life, AWAY)
-        self._inquiry.hurry()
-
-    def link_down(self) -> None:
-        """Keeper: the connection was lost."""
-        self._router.disconnected()
-
-    def link_moved(self) -> None:
-        """Keeper: what was sent so far tells its events to nobody."""
-        self._inquiry.recovery.orphan(self._router.open(), "its client id was given up", time.monotonic())
-
-    def link_failed(self, error: ComfyError) -> None:
-        """Keeper: no event will come any more. Whoever waits is failed."""
-        self.failure = self.failure or error
-        for life in self._router.open():
-            if life.listener is not None:
-                life.listener.ended()
-
     async def _submit(
         self,
         workflow: Prompt,
@@ -396,11 +336,11 @@ class Session:
         partial: bool,
         keep_events: bool,
     ) -> Job:
-        self.check()
+        self._board.check()
         ready = await self._resolve(workflow)
         prompt = ready.encode(files=await self._send_files(ready))
         life = Life(next(self._ids), ready.shape, time.monotonic())
-        job = Job(self, life, ready.seeds(), keep_events=keep_events)
+        job = Job(self, self._board, life, ready.seeds(), keep_events=keep_events)
         if self._journal is not None:
             await self._journal.write(life, ready.seeds())
         # From here to the POST nothing is awaited: the client id in the body is the one that is connected.
@@ -413,14 +353,14 @@ class Session:
             await self._submissions.send(life, body)
         except Rejected as refusal:
             self._router.forget(life)
-            self.told(life)
+            self._board.told(life)
             raise await self._explained(refusal) from None
         except Ambiguous:
             self._router.forget(life)  # and it stays in the journal: somebody may yet learn what became of it
             raise
         except ComfyError:
             self._router.forget(life)
-            self.told(life)
+            self._board.told(life)
             raise
         except BaseException:
             await self.cancel_in_courtesy(job)
@@ -481,25 +421,6 @@ class Session:
             }
         )
 
-    def _tell(self, verdict: Verdict) -> None:
-        """What a look found of one job."""
-        life, now = verdict.life, time.monotonic()
-        if verdict.fact is None:
-            if not self._submissions.never_arrived(life):
-                self._end(life, Fact.UNKNOWABLE, verdict)
-            return
-        if verdict.fact is Fact.SEEN_PENDING and life.run is None and self._link.up:
-            life.gap = False  # it has not begun, so nothing of it was missed
-        if verdict.entry is not None:
-            adopt(life, verdict.entry, self._router, now)
-        self._end(life, verdict.fact, verdict)
-        self._submissions.arrived(life)
-
-    def _end(self, life: Life, fact: Fact, verdict: Verdict) -> None:
-        if life.learn(fact, time.monotonic()) and life.over:
-            life.evidence = verdict.evidence
-            self._router.close(life)
-
     async def _is_alive(self) -> bool:
         try:
             await self.queue.remaining()
@@ -518,7 +439,7 @@ class Session:
         if not task.cancelled() and task.exception() is not None:
             _log.error("a session's task failed", exc_info=task.exception())
             if self.failure is None:
-                self.link_failed(
+                self._board.link_failed(
                     ComfyError("This session stopped because of an error of its own (see the log).")
                 )
 
@@ -561,13 +482,6 @@ def _options(
     if preview is not None:
         options["preview_method"] = preview
     return options
-
-
-def _another(error: ComfyError) -> ComfyError:
-    """The same error once more, since a traceback belongs to one raise."""
-    twin = type(error).__new__(type(error), *error.args)
-    twin.__dict__.update(error.__dict__)
-    return twin
 
 
 def _dropped(life: Life) -> Rejected:

@@ -9,6 +9,7 @@ Nothing here ever pauses reading: a client that stops reading stalls the server 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -43,11 +44,11 @@ _log.setLevel(logging.INFO)
 class Reader(Protocol):
     """Who takes the frames. Called inside the read; must neither raise nor wait."""
 
-    def take_text(self, raw: bytes) -> None:
-        """The payload of a text message."""
+    def take_text(self, raw: bytes, now: float) -> object:
+        """The payload of a text message; `now`: when it was read, by the monotonic clock."""
         ...
 
-    def take_binary(self, raw: bytes) -> None:
+    def take_binary(self, raw: bytes, now: float) -> object:
         """The payload of a binary message."""
         ...
 
@@ -146,7 +147,7 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
 
     def _take_frames(self, data: bytes) -> int:
         """Takes every whole frame; where the first unfinished one begins."""
-        at, end = 0, len(data)
+        at, end, now = 0, len(data), time.monotonic()
         while end - at >= 2:
             length, start = data[at + 1], at + 2
             if length == 126:
@@ -172,9 +173,9 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
                 return at
             head = data[at]
             if head == _TEXT and not self._fragments:
-                self.reader.take_text(data[start:stop])
+                self.reader.take_text(data[start:stop], now)
             elif head == _BINARY and not self._fragments:
-                self.reader.take_binary(data[start:stop])
+                self.reader.take_binary(data[start:stop], now)
             else:
                 self._take_by_core(data[at:stop])
                 if self.protocol.state is not State.OPEN:  # that frame ended it: the rest is the core's
@@ -197,9 +198,9 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
         whole = b"".join(self._fragments)
         self._fragments.clear()
         if self._fragments_are_text:
-            self.reader.take_text(whole)
+            self.reader.take_text(whole, time.monotonic())
         else:
-            self.reader.take_binary(whole)
+            self.reader.take_binary(whole, time.monotonic())
 
     async def ask_pulse(self) -> None:
         """Sends a ping whose pong nobody waits for: any sign of life counts."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from async_comfy._live.api import System
 from async_comfy._live.http import Answer, Http, unexpected
 from async_comfy._live.inquiry import Inquiry
 from async_comfy.errors import ComfyError, Unreachable
@@ -19,7 +20,9 @@ from async_comfy.protocol.backoff import Backoff, Budget, retry_after_s
 from async_comfy.protocol.job import Fact, Life, State
 from async_comfy.protocol.router import Router
 
+TAKES_OUR_IDS = (0, 33)  # measured; 0.3.40 makes its own, and a doubt does less harm than a second run
 AMBIGUOUS_S = 60.0  # of asking in vain what became of a prompt whose answer was lost
+_UNANSWERED = frozenset({State.SUBMITTING})
 _BUSY = frozenset({429, 503})  # said before the prompt was looked at; a 502 may come after
 
 
@@ -118,22 +121,35 @@ class Submissions:
 
         Raises: Ambiguous, when the server cannot be asked either.
         """
-        if life.state is not State.SUBMITTING:
+        if life.state not in _UNANSWERED:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._arrivals[life.prompt_id] = waiter
         self._inquiry.suspect(life, reason)
         try:
             with anyio.fail_after(AMBIGUOUS_S + recovery.SETTLE_S):
-                return await waiter
+                arrived = await waiter
         except TimeoutError:
-            raise self._give_up(life, reason) from None
+            seen = f"the server could not be asked for {AMBIGUOUS_S:.0f} s"
+            raise self._give_up(life, reason, seen) from None
         finally:
             del self._arrivals[life.prompt_id]
+        if life.state is State.AMBIGUOUS:
+            raise outcome.error(life, life.evidence)
+        if not arrived and not await self._takes_our_ids():
+            raise self._give_up(life, reason, "the server knows its prompts by other ids than ours")
+        return arrived
 
-    def _give_up(self, life: Life, reason: str) -> ComfyError:
+    async def _takes_our_ids(self) -> bool:
+        """Whether the absence of our id means anything."""
+        try:
+            return await System(self._http).version() >= TAKES_OUR_IDS
+        except ComfyError:
+            return False
+
+    def _give_up(self, life: Life, *evidence: str) -> ComfyError:
         life.learn(Fact.UNKNOWABLE, time.monotonic())
-        life.evidence = (reason, f"the server could not be asked for {AMBIGUOUS_S:.0f} s")
+        life.evidence = evidence
         return outcome.error(life, life.evidence)
 
     def _arrive(self, life: Life, *, arrived: bool) -> bool:

@@ -131,11 +131,13 @@ class Look:
     """What one look found. `asked_at`: when the queue was asked, before which it knows nothing.
 
     `history` holds an entry or None for every job that was not in the queue and was asked for.
+    `heard_at`: when the last event came, of whatever job.
     """
 
     asked_at: float
     queue: Queued
     history: Mapping[str, Entry | None]
+    heard_at: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -191,7 +193,7 @@ class Recovery:
     def __init__(self) -> None:
         self.doubts: dict[str, Doubt] = {}
         self.looks = 0
-        self._orphans: set[str] = set()  # prompts whose events go to a client id that nobody listens to
+        self._orphans: set[Life] = set()  # their events go to a client id that nobody listens to
         self._owed: Owed | None = None
         self._silence_at = float("-inf")  # when we last asked because of it
         self._idle_at = float("-inf")
@@ -219,8 +221,12 @@ class Recovery:
     def orphan(self, lives: Iterable[Life], reason: str, now: float) -> None:
         """No event of these will come any more: they are looked at until they end."""
         for life in lives:
-            self._orphans.add(life.prompt_id)
+            self._orphans.add(life)
             self.suspect(life, reason, now)
+
+    def hears(self, life: Life) -> bool:
+        """Whether events of it can come."""
+        return life not in self._orphans
 
     def accepted(self, now: float, sent_at: float | None = None) -> None:
         """The server took a prompt of ours: its `status` follows at once, if it did not overtake the answer.
@@ -249,8 +255,7 @@ class Recovery:
 
     def due(self, now: float) -> list[Life]:
         """The jobs that a look should cover now."""
-        self.doubts = {key: doubt for key, doubt in self.doubts.items() if not doubt.life.over}
-        self._orphans.intersection_update(self.doubts)
+        self._sort_out()
         return [doubt.life for doubt in self.doubts.values() if doubt.next_at <= now]
 
     def failed(self, now: float) -> None:
@@ -262,6 +267,7 @@ class Recovery:
     def take(self, look: Look, now: float) -> list[Verdict]:
         """Judges what a look found; jobs of which nothing can be said yet stay in doubt."""
         self.looks += 1
+        self._sort_out()
         verdicts = []
         for doubt in list(self.doubts.values()):
             verdict = self._judge(doubt, look, now)
@@ -270,6 +276,12 @@ class Recovery:
                 if self._is_news(doubt, verdict):
                     self._owe("a look found what no event had told", look.asked_at, now)
         return verdicts
+
+    def _sort_out(self) -> None:
+        """What is over is no doubt; and a server that makes its own ids may have told one meanwhile."""
+        open_ones = [doubt for doubt in self.doubts.values() if not doubt.life.over]
+        self.doubts = {doubt.life.prompt_id: doubt for doubt in open_ones}
+        self._orphans.intersection_update(doubt.life for doubt in open_ones)
 
     def _owe(self, reason: str, since: float, now: float) -> None:
         if self._owed is None:
@@ -280,7 +292,7 @@ class Recovery:
         state, fact = doubt.life.state, verdict.fact
         if fact not in _TOLD or state is State.SUBMITTING or state in ENDING:
             return False
-        if AWAY in doubt.reasons or doubt.life.prompt_id in self._orphans:
+        if AWAY in doubt.reasons or not self.hears(doubt.life):
             return False
         return after(state, fact) is not state
 
@@ -336,6 +348,8 @@ class Recovery:
         if life.prompt_id in look.queue.pending:
             return self._seen(doubt, Fact.SEEN_PENDING, look, now)
         if life.prompt_id not in look.history:
+            if doubt.next_at <= look.asked_at:
+                doubt.postpone(now)  # it was asked for, and the answer made no sense
             return None
         entry = look.history[life.prompt_id]
         if entry is None:
@@ -348,7 +362,7 @@ class Recovery:
     def _seen(self, doubt: Doubt, fact: Fact, look: Look, now: float) -> Verdict:
         """It is alive. Where its end was heard, or will never be, only history can close it: keep looking."""
         doubt.absent_since = None
-        if doubt.life.state in ENDING or doubt.life.prompt_id in self._orphans:
+        if doubt.life.state in ENDING or not self.hears(doubt.life):
             doubt.postpone(now)
         elif doubt.since <= look.asked_at:
             del self.doubts[doubt.life.prompt_id]
@@ -358,27 +372,33 @@ class Recovery:
         # From the first look that was answered to the last that was asked: nothing shorter is proof.
         if doubt.absent_since is None:
             doubt.absent_since = now
-        if look.asked_at - doubt.absent_since < _patience_s(doubt.life):
+        if look.asked_at - doubt.absent_since < _patience_s(doubt, look):
             doubt.postpone(now)
             return None
         del self.doubts[doubt.life.prompt_id]
         return Verdict(doubt.life, _last_word(doubt.life), evidence=doubt.evidence(now))
 
 
-def _patience_s(life: Life) -> float:
+def _patience_s(doubt: Doubt, look: Look) -> float:
     """How long a job must be absent to be gone.
 
     One that we withdrew while it waited is gone at once: had it begun, we had heard so. That holds neither
-    in a gap, nor for a prompt whose POST was never answered, which may still arrive.
+    in a gap, nor while no event comes, nor for a prompt whose POST was never answered: it may still arrive.
     """
+    life = doubt.life
+    if look.heard_at < doubt.since:
+        return SETTLE_S
     quick = life.withdrawn and life.state is State.QUEUED and not life.gap
     return WITHDRAWN_S if quick else SETTLE_S
 
 
 def _last_word(life: Life) -> Fact | None:
     """What to make of a job that the server no longer shows: what it said of it before, if anything."""
+    if life.state is State.SUBMITTING and life.withdrawn:
+        return Fact.SEEN_CANCELLED
     if life.state is State.SUBMITTING:
-        return Fact.SEEN_CANCELLED if life.withdrawn else None
+        # In a gap it may have run, unheard, on a server that has forgotten it since.
+        return Fact.UNKNOWABLE if life.gap else None
     said = life.run.said if life.run else None
     if said is Fact.SUCCEEDED and not life.silent_leaves():
         return Fact.SEEN_COMPLETED

@@ -9,6 +9,7 @@ server runs one prompt at a time).
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -33,10 +34,22 @@ class Counts:
     unclaimed: int = 0  # previews and texts without a prompt id that no job could be credited with
 
 
+class Attendant(Protocol):
+    """Who acts on what the router notices beside events."""
+
+    def arrived(self, life: Life) -> None:
+        """Something was heard of this prompt while a POST was unanswered: perhaps its own."""
+        ...
+
+    def unsettled(self, life: Life) -> None:
+        """It ended, and how was not heard."""
+        ...
+
+
 class Router:
     """Takes frames, brings the lives up to date, and says whom each concerns."""
 
-    def __init__(self, now: float = 0.0) -> None:
+    def __init__(self, now: float = 0.0, attendant: Attendant | None = None) -> None:
         self.lives: dict[str, Life] = {}
         self.counts = Counts()
         self.heard_at = now
@@ -45,6 +58,7 @@ class Router:
         self.mute: set[str] = set()  # classes of leaf nodes that were found to show nothing
         self.posting = 0  # prompts sent and not yet answered
         self._early: deque[Event] = deque(maxlen=EARLY_EVENTS)
+        self._attendant = attendant
         self._runs: Life | None = None
         self._away = False
 
@@ -172,6 +186,11 @@ class Router:
             life.listener.heard(event)
         if ended:
             self.close(life)
+        if self._attendant is not None:
+            if self.posting:
+                self._attendant.arrived(life)
+            if life.state is State.UNSETTLED:
+                self._attendant.unsettled(life)
         return life
 
     def close(self, life: Life) -> None:

@@ -147,7 +147,12 @@ class SimulatedServer:
         return f"SimulatedServer({self.url}, {self.profile.name})"
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            self.folders.close()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

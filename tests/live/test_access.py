@@ -127,7 +127,7 @@ async def test_comfy_cloud_gets_the_key_on_both_ways() -> None:
     assert "k3y" not in repr(cloud)
 
 
-@pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://host:port", "::"])
+@pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://host:port", "::", "not an address"])
 async def test_what_is_no_address_is_said_to_be_none(address: str) -> None:
     """A sentence that shows how to write one."""
     with pytest.raises(CallerError, match="address"):

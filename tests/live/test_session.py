@@ -103,6 +103,20 @@ async def test_a_watcher_of_a_closed_session_is_told() -> None:
         server.release()
 
 
+async def test_a_job_that_ended_can_be_read_after_its_session_closed() -> None:
+    """Its events and its result are values; only what needs the server is gone."""
+    async with SimulatedServer() as server:
+        async with Session(server.url) as session:
+            job = await session.submit(picture(7))
+            await job
+        names = [type(event).__name__ async for event in job]
+        result = await job
+        with pytest.raises(Closed):
+            await result.files[0].read()
+
+    assert names[0] == "ExecutionStart"
+
+
 async def _drain(job: object) -> None:
     async for _ in job:  # type: ignore[attr-defined]  # a Job
         pass

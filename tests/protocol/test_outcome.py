@@ -267,7 +267,7 @@ def test_a_choice_that_is_not_there_says_what_was_given_and_what_is_allowed() ->
     (problem,) = outcome.rejected(body, TEXT_TO_IMAGE, 400, None).problems
     assert (problem.given, problem.allowed) == ("eulr", ["euler", "dpmpp_2m"])
     text = str(problem)
-    assert text.startswith("node 3 (the sampler KSampler), input 'sampler_name': Value not in list")
+    assert text.startswith("node 3 (the sampler, KSampler), input 'sampler_name': Value not in list")
     assert all(word in text for word in ("eulr", "euler", "dpmpp_2m"))
 
 

@@ -76,10 +76,10 @@ class Heard:
     closed: Close | None = None
     trouble: type[Exception] | None = None
 
-    def take_text(self, raw: bytes) -> None:
+    def take_text(self, raw: bytes, now: float) -> None:
         self.messages.append(("text", raw))
 
-    def take_binary(self, raw: bytes) -> None:
+    def take_binary(self, raw: bytes, now: float) -> None:
         self.messages.append(("binary", raw))
 
     def conclude(self, core: ClientProtocol, response: Response | None, written: bytes) -> "Heard":

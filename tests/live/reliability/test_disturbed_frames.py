@@ -8,6 +8,7 @@ import pytest
 from async_comfy import Failed, Session, Workflow
 from async_comfy.testing import Frame, SimulatedServer
 from tests.live.pictures import diffusion, picture
+from tests.live.reliability.tally import tally
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +77,8 @@ async def test_each_frame_and_each_pair_of_frames_may_go_missing(make: object, h
             await server.until_idle()
         assert session.statistics().open_jobs == 0
         assert set(server.executions.values()) == {1}
+        tally("runs with one frame missing", count)
+        tally("runs with two frames missing", count * (count - 1) // 2)
 
 
 @pytest.mark.parametrize("make", WORKFLOWS)
@@ -90,6 +93,7 @@ async def test_each_frame_may_come_twice(make: object, hasty: None) -> None:
             server.faults.duplicate(twice)
             assert await outcome_of(session, workflow) == undisturbed, f"with {twice} of {count} twice"
             await server.until_idle()
+        tally("runs with one frame doubled", count)
 
 
 @pytest.mark.parametrize("make", WORKFLOWS)
@@ -104,6 +108,7 @@ async def test_frames_may_come_in_another_order(make: object, hasty: None) -> No
             server.faults.reorder(window=5, seed=seed)
             assert await outcome_of(session, workflow) == undisturbed, f"seed {seed}"
             await server.until_idle()
+        tally("runs with frames reordered in windows of five", SEEDS)
 
 
 async def test_jobs_of_many_sessions_stay_their_own_though_frames_are_disturbed(hasty: None) -> None:

@@ -184,6 +184,22 @@ async def test_every_socket_deaf_for_ever_still_resolves_every_job(hasty: None) 
     assert set(server.executions.values()) == {1}
 
 
+async def test_a_history_that_makes_no_sense_costs_its_own_job_some_time_and_nobody_else_s(
+    hasty: None,
+) -> None:
+    """Promise 2: one unreadable entry hides no other, and is asked for again, not at every turn."""
+    async with SimulatedServer() as server:
+        server.faults.deaf = True
+        async with Session(server.url) as session:
+            server.hold("prompt")
+            odd, good = [await session.submit(picture(color)) for color in (50, 51)]
+            server.faults.answer(lambda request: request.path.endswith(odd.id), 200, "[]", times=5)
+            server.release()
+            assert (await good).files
+            assert (await odd).files
+            assert len(server.requests) < 60
+
+
 async def test_a_dead_worker_is_not_taken_for_an_end(hasty: None) -> None:
     """Promise 1: "running" for ever is running; patience is the caller's."""
     async with SimulatedServer() as server, Session(server.url) as session:

@@ -10,6 +10,7 @@ import pytest
 from async_comfy import Ambiguous, CallerError, Cancelled, Lost, Session
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import picture
+from tests.live.reliability.tally import tally
 from tests.live.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -158,6 +159,7 @@ async def test_a_process_killed_at_any_turn_loses_no_job_and_runs_none_twice(
                 assert all(job.done for job in jobs)
                 known.update(job.id for job in jobs)
             assert rows(tmp_path / f"{turns}.sqlite") == []
+    tally("processes killed with open jobs in a journal", len(lines) - 1)
     assert len(lines) > 20
     assert set(server.executions) <= known
     assert set(server.executions.values()) == {1}

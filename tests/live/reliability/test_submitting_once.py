@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from async_comfy import Session, UnexpectedAnswer, Unreachable
+from async_comfy import Ambiguous, Session, UnexpectedAnswer, Unreachable
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import picture
 from tests.live.waiting import until
@@ -82,6 +82,28 @@ async def test_a_network_that_cuts_every_post_is_not_knocked_at_for_ever(hasty: 
             await session.submit(picture(6))
         assert server.requests.count("POST", "/prompt") == 3
     assert not server.executions
+
+
+async def test_a_server_that_makes_its_own_ids_is_never_sent_a_prompt_twice(hasty: None) -> None:
+    """0.3.40 shows the prompt under an id that only the lost answer told: `Ambiguous`, and one execution."""
+    async with SimulatedServer(profile="0.3.40") as server, Session(server.url) as session:
+        server.faults.cut_after_queueing()
+        with pytest.raises(Ambiguous):
+            await session.submit(picture(10))
+        await server.until_idle()
+        assert server.requests.count("POST", "/prompt") == 1
+    assert sum(server.executions.values()) == 1
+
+
+async def test_an_id_told_late_finds_its_job_although_it_was_in_doubt(hasty: None) -> None:
+    """0.3.40 answers slowly, and the socket is dropped meanwhile: the job is followed under its new id."""
+    async with SimulatedServer(profile="0.3.40") as server, Session(server.url) as session:
+        server.faults.slow(("POST", "/prompt"), 0.5, times=1)
+        submitting = asyncio.create_task(session.run(picture(11)))
+        await server.until(lambda: server.requests.count("POST", "/prompt"))
+        await server.drop_sockets()
+        assert (await submitting).files
+    assert set(server.executions.values()) == {1}
 
 
 @pytest.mark.parametrize("status", [429, 503])
