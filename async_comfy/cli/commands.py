@@ -1,0 +1,65 @@
+"""The commands by name, and what is common to them. Imports click alone: `--help` must be quick."""
+
+import logging
+from typing import Any
+
+import click
+
+from async_comfy import ComfyError, __version__
+from async_comfy.cli import exits
+from async_comfy.cli.cancel import cancel
+from async_comfy.cli.check import check
+from async_comfy.cli.convert import convert
+from async_comfy.cli.demo import demo
+from async_comfy.cli.interrupt import Interrupted
+from async_comfy.cli.nodes import nodes
+from async_comfy.cli.params import params
+from async_comfy.cli.queue import queue
+from async_comfy.cli.rerun import rerun
+from async_comfy.cli.run import run
+from async_comfy.cli.simulate import simulate
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {number:<4} {text}" for number, text in exits.MEANINGS.items())
+
+
+class Commands(click.Group):
+    """A group whose commands end with a code and a clear line, whatever goes wrong on purpose."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            click.echo(f"error: {error.format_message()}\n{_more_help(error, ctx)}", err=True)
+            ctx.exit(exits.USAGE)
+        except ComfyError as error:
+            click.echo(exits.complaint(error), err=True)
+            ctx.exit(exits.code(error))
+        except (Interrupted, KeyboardInterrupt):
+            ctx.exit(exits.INTERRUPTED)
+
+
+def _more_help(error: click.UsageError, context: click.Context) -> str:
+    return f"`{(error.ctx or context).command_path} --help` shows how it is used."
+
+
+@click.group(
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="async-comfy")
+@click.option("-v", "--verbose", count=True, help="Say what happens inside; -vv says more.")
+def commands(verbose: int) -> None:
+    """Drive ComfyUI from the command line."""
+    if verbose:
+        level = _LEVELS[min(verbose, len(_LEVELS) - 1)]
+        logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
+
+
+for _command in (run, rerun, queue, cancel, check, convert, params, nodes, simulate, demo):
+    commands.add_command(_command)
