@@ -28,7 +28,7 @@ from async_comfy.errors import Ambiguous, CallerError, Closed, ComfyError, NodeP
 from async_comfy.protocol import outcome
 from async_comfy.protocol.job import Fact, Life
 from async_comfy.results import Result
-from async_comfy.workflow import Workflow
+from async_comfy.workflow import SeedRule, Workflow
 
 DEFAULT_URL = "http://127.0.0.1:8188"
 COURTESY_S = 5.0  # to wait for a job to stop before its caller goes on; longer would look like hanging
@@ -225,6 +225,7 @@ class Session:
         partial: bool = False,
         targets: Sequence[str] | None = None,
         preview: PreviewMethod | None = None,
+        seed: SeedRule = "fixed",
         extra_data: Mapping[str, Any] | None = None,
     ) -> Job:
         """Sends a workflow; returns once the server accepted it.
@@ -232,12 +233,14 @@ class Session:
         Files in it are uploaded first, and the editor's format is converted with the server's node
         declarations. `front`: before all that wait; `number`: lower runs first. `partial`: go on with the
         rest where the server drops outputs that it finds wrong. `targets`: run only these output nodes.
-        `preview`: how previews are made. `extra_data`: whatever else the server should keep with it.
+        `preview`: how previews are made. `seed`: for every seed input: "fixed" (as they are), "random", a
+        number, or "+1" (see `Workflow.with_seed`); what was sent is in the result. `extra_data`: whatever
+        else the server should keep with it.
 
         Raises: WorkflowError, Rejected, Unreachable, Denied, Ambiguous, UnexpectedAnswer, Closed
         """
         options = _options(front, number, targets, preview)
-        return await self._submit(workflow, options, extra_data, partial=partial, keep_events=True)
+        return await self._submit(workflow, options, extra_data, seed, partial=partial, keep_events=True)
 
     async def run(
         self,
@@ -249,6 +252,7 @@ class Session:
         number: float | None = None,
         partial: bool = False,
         targets: Sequence[str] | None = None,
+        seed: SeedRule = "fixed",
         extra_data: Mapping[str, Any] | None = None,
     ) -> Result:
         """Sends a workflow and waits for what it makes; cancelling this cancels the job at the server.
@@ -258,7 +262,7 @@ class Session:
         Raises: what `submit` raises; Failed, OutOfMemory, Cancelled, Lost, TimedOut
         """
         options = _options(front, number, targets, "none")
-        job = await self._submit(workflow, options, extra_data, partial=partial, keep_events=False)
+        job = await self._submit(workflow, options, extra_data, seed, partial=partial, keep_events=False)
         try:
             if queued is None and running is None:
                 return await job
@@ -332,12 +336,15 @@ class Session:
         workflow: Prompt,
         options: dict[str, Any],
         extra_data: Mapping[str, Any] | None,
+        seed: SeedRule = "fixed",
         *,
         partial: bool,
         keep_events: bool,
     ) -> Job:
         self._board.check()
         ready = await self._resolve(workflow)
+        if seed != "fixed":
+            ready = ready.with_seed(seed)
         prompt = ready.encode(files=await self._send_files(ready))
         life = Life(next(self._ids), ready.shape, time.monotonic())
         job = Job(self, self._board, life, ready.seeds(), keep_events=keep_events)

@@ -266,3 +266,16 @@ async def test_outputs_arrive_while_the_job_runs() -> None:
 
     assert outputs[0] is not None
     assert outputs[0]["images"][0]["type"] == "output"
+
+
+async def test_a_seed_is_applied_to_every_seed_input_and_told() -> None:
+    """`seed=` varies what is sent and leaves the workflow alone; the result says what was sent."""
+    workflow = diffusion(seed=1)
+    async with SimulatedServer() as server, Session(server.url) as session:
+        chosen = await session.run(workflow, seed=42)
+        drawn = await (await session.submit(workflow, seed="random"))
+        sent = [request.json["prompt"]["5"]["inputs"]["seed"] for request in server.requests]
+
+    assert chosen.seeds == {"5.seed": 42}
+    assert sent == [42, drawn.seeds["5.seed"]]
+    assert workflow.seeds() == {"5.seed": 1}
