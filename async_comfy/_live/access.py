@@ -64,7 +64,8 @@ class Access:
 
     def same_origin(self, url: URL) -> bool:
         """Whether our credentials may go there."""
-        return url.origin() == self.url.origin()
+        mine = self.url
+        return (url.scheme, url.host, url.port) == (mine.scheme, mine.host, mine.port)
 
 
 def access(

@@ -59,6 +59,7 @@ class Http:
         self.requests = 0
         self._connections = connections
         self._client: aiohttp.ClientSession | None = None
+        self._routes: dict[str, URL] = {}
 
     def __repr__(self) -> str:
         return f"<Http {self.access}, {self.requests} requests>"
@@ -111,8 +112,14 @@ class Http:
         """
         if isinstance(body, bytes):
             headers = {"Content-Type": "application/json", **(headers or {})}
-        async with self.open(method, path, params=params, body=body, headers=headers) as response:
-            return Answer(response.status, response.headers, await response.read())
+        try:
+            response = await self._send(method, self._url(path, params), body, headers)
+            try:
+                return Answer(response.status, response.headers, await response.read())
+            finally:
+                response.release()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from error
 
     @asynccontextmanager
     async def open(
@@ -128,9 +135,8 @@ class Http:
 
         Raises: Unreachable, also where the connection breaks within the block; Closed
         """
-        url = self.access.http(path).with_query(params)
         try:
-            response = await self._send(method, url, body, headers)
+            response = await self._send(method, self._url(path, params), body, headers)
             try:
                 yield response
             finally:
@@ -143,6 +149,17 @@ class Http:
             if isinstance(error, AssertionError | RuntimeError):
                 raise
             raise self._unreachable(error) from error
+
+    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
+        """The route's URL. Routes without parameters are few and asked often: they are kept."""
+        if params:
+            return self.access.http(path).with_query(params)
+        url = self._routes.get(path)
+        if url is None:
+            url = self.access.http(path)
+            if path.count("/") == 1:
+                self._routes[path] = url
+        return url
 
     async def _send(
         self, method: str, url: URL, body: Any, headers: Mapping[str, str] | None
@@ -168,7 +185,7 @@ class Http:
             url,
             data=body,
             headers={**(self.access.headers if own else {}), **(headers or {})},
-            cookies=self.access.cookies if own else None,
+            cookies=(self.access.cookies or None) if own else None,  # {} costs a cookie jar
             allow_redirects=False,
         )
 

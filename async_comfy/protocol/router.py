@@ -7,7 +7,6 @@ server runs one prompt at a time).
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,14 +113,25 @@ class Router:
         """Takes a text frame; the life it concerned, None where it was nobody's. Never raises."""
         self.counts.frames += 1
         self.heard_at = now
+        # Three of four frames are gauges: these go the short way, and nobody decodes them here.
         if raw.startswith(frames.SNAPSHOT_HEAD):
             owner = frames.snapshot_owner(raw)
             if owner is not None:
-                return self._take_gauge(owner, raw, now, Life.take_snapshot)
+                life = self.lives.get(owner)
+                if life is None:
+                    self._meet_stranger(None)
+                    return None
+                life.take_snapshot(raw, now)
+                return self._pass_on(life, raw) if life.watched else life
         elif raw.startswith(frames.STEP_HEAD):
             owner = frames.step_owner(raw)
             if owner is not None:
-                return self._take_gauge(owner, raw, now, Life.take_step)
+                life = self.lives.get(owner)
+                if life is None:
+                    self._meet_stranger(None)
+                    return None
+                life.take_step(raw, now)
+                return self._pass_on(life, raw) if life.watched else life
         try:
             event = frames.decode_text(raw)
         except frames.BrokenFrame:
@@ -158,15 +168,8 @@ class Router:
         """The lives that have not ended."""
         return [life for life in self.lives.values() if not life.over]
 
-    def _take_gauge(
-        self, owner: str, raw: bytes, now: float, take: Callable[[Life, bytes, float], None]
-    ) -> Life | None:
-        life = self.lives.get(owner)
-        if life is None:
-            self._meet_stranger(None)
-            return None
-        take(life, raw, now)
-        if life.watched and life.listener is not None:
+    def _pass_on(self, life: Life, raw: bytes) -> Life:
+        if life.listener is not None:
             life.listener.heard(raw)
         return life
 
