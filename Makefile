@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 CLIENT_TESTS := tests/live tests/conformance --ignore tests/live/reliability
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint types types-trio bench conversion-report clean help
+.PHONY: demo test soak check lint types types-trio bench bench-full bench-check reliability faults-vs-peers \
+	conversion-report clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -31,8 +32,26 @@ types: $(READY)
 types-trio:  ## the public API type-checks for a user who has trio-typing installed
 	PYTHON="$(PYTHON)" tests/typing/check_with_trio_typing.sh
 
-bench: $(READY)  ## CPU per event and per prompt
+soak: $(READY)  ## ten thousand seeds and jobs, on every loop
+	ASYNC_COMFY_SEEDS=10000 ASYNC_COMFY_FLEET=10000x20 $(BIN)/pytest -q tests/live/reliability
+	ASYNC_COMFY_TEST_EFFORT=soak $(BIN)/pytest -q tests/protocol
+	ASYNC_COMFY_TEST_LOOP=debug $(BIN)/pytest -q tests/live
+	ASYNC_COMFY_TEST_LOOP=uvloop $(BIN)/pytest -q tests/live
+
+bench: $(READY)  ## CPU per event and per prompt, in a minute
 	$(BIN)/python -m benchmarks
+
+bench-full: $(READY)  ## all cases, peers too; writes benchmarks/results/ and docs/benchmarks.md
+	$(BIN)/python -m benchmarks --full
+
+bench-check: $(READY)  ## fails where a ratio is more than 10 % worse than the committed one
+	$(BIN)/python -m benchmarks --check
+
+reliability: $(READY)  ## every fault, counted; writes docs/reliability.md
+	$(BIN)/python -m benchmarks.reliability
+
+faults-vs-peers: $(READY)  ## who hangs or lies under four faults: this package and three others
+	$(BIN)/python -m benchmarks.faults_vs_peers --write docs/reliability.md
 
 conversion-report: $(READY)  ## editor format to API format: score and times over the official templates
 	$(BIN)/python -m benchmarks.conversion

@@ -142,7 +142,7 @@ async def _opened(file: File | AsyncIterator[bytes]) -> AsyncIterator[IO[bytes]]
         async with AsyncExitStack() as stack:
             if isinstance(file, File) and file.kind == "path":
                 # Opened here and not in a thread: what a cancelled await would open there, nobody closes.
-                yield stack.enter_context(Path(file.value).open("rb"))  # noqa: ASYNC230  # see above
+                yield stack.enter_context(Path(file.value).open("rb"))  # noqa: ASYNC230, SIM115  # see above; the stack closes it
                 return
             spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  # the stack closes it
             disk = stack.enter_context(spool)

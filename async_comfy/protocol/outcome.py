@@ -79,6 +79,13 @@ def error(life: Life, evidence: tuple[str, ...]) -> ComfyError:
                 hint="Look at the server before sending it again.",
                 prompt_id=life.prompt_id,
             )
+        case _ if life.pictures_gone():
+            return errors.Lost(
+                f"Pictures of the job {life.prompt_id} were lost on the way: they come over the socket, once.",
+                evidence=evidence,
+                hint="Run it again, or let a node save them on the server.",
+                prompt_id=life.prompt_id,
+            )
         case _:
             return errors.Lost(
                 f"The server no longer knows the job {life.prompt_id}.",
