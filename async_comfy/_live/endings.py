@@ -1,0 +1,98 @@
+"""How an attempt ended, read from what was raised and what was seen; and what to tell its caller."""
+
+import re
+import time
+
+from async_comfy._live.handle import Job
+from async_comfy._live.member import Member
+from async_comfy._live.pool_job import PoolJob
+from async_comfy.errors import (
+    Ambiguous,
+    Cancelled,
+    Closed,
+    ComfyError,
+    Denied,
+    Failed,
+    Lost,
+    NetworkError,
+    OutOfMemory,
+    Rejected,
+    ServerError,
+)
+from async_comfy.protocol.failover import Ending, is_poison
+from async_comfy.protocol.footprint import MODEL_SUFFIXES
+
+_NODE_ID = re.compile(r"#([^'\s]+)")
+
+
+def ending(error: ComfyError, job: PoolJob, *, accepted: bool) -> Ending:
+    """What this error says of the attempt. `accepted`: the server had the prompt."""
+    match error:
+        case OutOfMemory():
+            return Ending.OUT_OF_MEMORY
+        case Failed():
+            return Ending.FAILED
+        case Rejected():
+            return Ending.LACKING if lacking(error, job) else Ending.REJECTED
+        case Cancelled():
+            return Ending.CANCELLED
+        case Lost():
+            return Ending.LOST
+        case Ambiguous():
+            return Ending.AMBIGUOUS
+        case _ if accepted:
+            return Ending.AMBIGUOUS
+        case ServerError() | NetworkError() | Denied() | Closed():
+            return Ending.UNREACHED
+        case _:
+            return Ending.REJECTED
+
+
+def lacking(error: Rejected, job: PoolJob) -> frozenset[str]:
+    """Node classes and model files that the server refused for not having them."""
+    files = [p.given for p in error.problems if p.kind == "value_not_in_list" and isinstance(p.given, str)]
+    found = {name for name in files if name.endswith(MODEL_SUFFIXES)}
+    if error.kind == "missing_node_type":
+        shape = job.workflow.shape
+        found |= {shape[node].class_type for node in _NODE_ID.findall(error.details) if node in shape}
+    return frozenset(found)
+
+
+def may_have_begun(job: PoolJob, member: Member | None) -> bool:
+    """Whether a job that its server lost may have run: a sign of it was seen, or one may have been missed."""
+    inner = job.inner
+    if inner is None or inner.life.run is not None:
+        return inner is not None
+    return inner.life.gap and not (member is not None and member.quick)
+
+
+def lost(job: PoolJob, server: str, seen: str) -> Lost:
+    """The outcome of a job whose server is gone, with what was seen of that."""
+    return Lost(
+        f"The server {server} lost the job {job.id}.",
+        evidence=[seen],
+        hint='Pass retry="if_lost" to have such a job run again elsewhere.',
+        prompt_id=job.prompt_id,
+    )
+
+
+def last_word(job: PoolJob, error: ComfyError) -> ComfyError:
+    """The error to raise in the end: the last one, or that the job is taken for a killer of servers."""
+    if not is_poison(job.attempts):
+        return error
+    servers = ", ".join(one.server for one in job.attempts)
+    return Lost(
+        f"The job {job.id} was running when its servers died: {servers}.",
+        evidence=[f"{one.server}: {one.ending}" for one in job.attempts],
+        hint="It is taken for the cause and is not sent to a third one.",
+        prompt_id=job.prompt_id,
+    )
+
+
+def silent_s(inner: Job, now: float | None = None) -> float:
+    """Seconds since the last sign of a running job; 0 where it does not run."""
+    run = inner.life.run
+    if run is None:
+        return 0.0
+    last = max(run.since, run.node_since, run.said_at, run.step_at)
+    return (time.monotonic() if now is None else now) - last

@@ -1,0 +1,153 @@
+"""One server of a pool: its session, opened until it holds, and what is told of it."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from async_comfy._live.fleet import GIB, Server
+from async_comfy._live.session import Session
+from async_comfy.errors import Closed, ComfyError, ServerError, Unreachable
+from async_comfy.protocol.backoff import Backoff
+
+QUICK_S = 2.0  # a server that is back so soon, without our jobs, died at once: nothing ran in between
+PROBE_S = 0.2  # between questions to a server whose socket broke: is the process gone?
+PROBES = 10  # as long as QUICK_S: a refusal later may be of another death
+
+_log = logging.getLogger("async_comfy")
+
+
+class Member:
+    """A server and its session. `dead` is called when its process is seen to be gone."""
+
+    def __init__(self, server: Server, dead: Callable[["Member"], None]) -> None:
+        self.server = server
+        self.session: Session | None = None
+        self.trouble: ComfyError | None = None
+        self.vram_bytes = int((server.vram_gb or 0) * GIB)
+        self.up = False
+        self.quick = False  # the last outage was shorter than QUICK_S, or began with the death of the process
+        self.strangers = (0, 0)  # prompts of others at the last two looks
+        self._dead = dead
+        self._died = True  # of a server that we never saw nobody knows what it holds
+        self._down_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._failed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Member {self.server.name} {'up' if self.up else 'down'}>"
+
+    @property
+    def name(self) -> str:
+        """What the fleet calls it."""
+        return self.server.name
+
+    def start(self) -> None:
+        """Begins to connect, and goes on until closed."""
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        """Ends the session. Jobs live on at the server."""
+        tasks = [task for task in (self._task, self._probe) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.session is not None:
+            await self.session.close()
+
+    def look(self) -> bool | None:
+        """What changed since the last look: True: it came up, False: it went down, None: nothing."""
+        session = self.session
+        up = session is not None and session.failure is None and session.statistics().connected
+        if session is not None and session.failure is not None:
+            self._failed.set()
+        if up == self.up:
+            return None
+        self.up = up
+        if up:
+            # A refusal is the proof of a death; coming back so quickly is as good as one.
+            self.quick = self.quick or time.monotonic() - self._down_at < QUICK_S
+        else:
+            self.quick = False
+            self._down_at = time.monotonic()
+            self._probe = asyncio.get_running_loop().create_task(self._is_it_dead())
+        return up
+
+    def renewed(self) -> bool:
+        """Whether it may have been restarted since it was up last, so that nothing is warm there."""
+        renewed, self._died = self._died, False
+        return renewed
+
+    def is_idle(self) -> bool:
+        """Whether the server says that nothing runs or waits there."""
+        return self.session is not None and self.session.statistics().queue_remaining == 0
+
+    def strangers_now(self, ours: int) -> int:
+        """Prompts of other people in its queue. Two looks have to agree: our own count runs ahead of its."""
+        remaining = self.session.statistics().queue_remaining if self.session is not None else None
+        self.strangers = (self.strangers[1], max((remaining or 0) - ours, 0))
+        return min(self.strangers)
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        while True:
+            session = Session(self.server.url, **self.server.options)
+            try:
+                await session.open()
+                await self._measure(session)
+            except ComfyError as error:
+                self.trouble = error
+                await session.close()
+                await anyio.sleep(backoff.next_s(random.random()))  # noqa: S311  # jitter
+                continue
+            except BaseException:
+                await session.close()
+                raise
+            self.session, self.trouble = session, None
+            backoff.reset()
+            await self._failed.wait()
+            self._failed.clear()
+            self.trouble = session.failure
+            await session.close()
+
+    async def _measure(self, session: Session) -> None:
+        if self.server.vram_gb is not None:
+            return
+        try:
+            self.vram_bytes = vram_bytes(await session.system.stats())
+        except ServerError as error:
+            _log.info("%s does not say how much VRAM it has: %s", self.name, error)
+
+    async def _is_it_dead(self) -> None:
+        """Asks whether anybody listens there; a refusal means that the process is gone with its queue."""
+        for _ in range(PROBES):
+            if self.up or self.session is None:
+                return
+            try:
+                await self.session.queue.remaining()
+            except Unreachable as error:
+                if _refused(error):
+                    self.quick = self._died = True
+                    self._dead(self)
+                    return
+            except Closed:
+                return
+            except ComfyError as error:
+                _log.info("%s answers oddly: %s", self.name, error)
+            await anyio.sleep(PROBE_S)
+
+
+def vram_bytes(stats: dict[str, Any]) -> int:
+    """The largest card's VRAM in an answer to GET /system_stats; 0 where it does not say."""
+    devices = stats.get("devices")
+    sizes = [device.get("vram_total") for device in devices or () if isinstance(device, dict)]
+    return max((int(size) for size in sizes if isinstance(size, int | float)), default=0)
+
+
+def _refused(error: Unreachable) -> bool:
+    return isinstance(getattr(error.__cause__, "os_error", None), ConnectionRefusedError)

@@ -1,0 +1,302 @@
+"""What the user of a pool holds: a job that is somewhere, or nowhere yet.
+
+It is as honest as the `Job` of a session, and outlives its server: an attempt that ended without an outcome
+is followed by another one, and the handle stays the same.
+"""
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from async_comfy._live.handle import Job
+from async_comfy.errors import Closed, ComfyError, TimedOut
+from async_comfy.events import Event, Preview
+from async_comfy.protocol.failover import Attempt, Retry
+from async_comfy.protocol.lanes import Ticket
+from async_comfy.protocol.placement import Placement
+from async_comfy.results import JobProgress, Result
+from async_comfy.workflow import Workflow
+
+if TYPE_CHECKING:
+    from async_comfy._live.pool import Pool
+
+OUTCOMES = {
+    "Failed": "failed",
+    "OutOfMemory": "failed",
+    "Rejected": "rejected",
+    "Cancelled": "cancelled",
+    "Ambiguous": "ambiguous",
+    "Lost": "lost",
+}
+
+
+class PoolJob:
+    """One job of a pool.
+
+    `await job` gives its `Result` or raises what went wrong; `async for event in job` gives the events of
+    every attempt. `server`: where it is, None while it waits in the pool. `attempts`: those that ended.
+    """
+
+    __slots__ = (
+        "_accepted_at",
+        "_changed",
+        "_error",
+        "_inner",
+        "_on_end",
+        "_pool",
+        "_result",
+        "attempts",
+        "extra_data",
+        "free_first",
+        "keep_events",
+        "needs",
+        "partial",
+        "placement",
+        "retry",
+        "targets",
+        "ticket",
+        "withdrawn",
+        "workflow",
+    )
+
+    def __init__(
+        self,
+        pool: "Pool",
+        workflow: Workflow,
+        ticket: Ticket,
+        *,
+        retry: Retry,
+        partial: bool,
+        targets: Sequence[str] | None,
+        extra_data: Mapping[str, Any] | None,
+        keep_events: bool,
+    ) -> None:
+        self.workflow = workflow
+        self.ticket = ticket
+        self.retry = retry
+        self.needs = ticket.needs
+        self.partial = partial
+        self.targets = targets
+        self.extra_data = extra_data
+        self.keep_events = keep_events
+        self.attempts: list[Attempt] = []
+        self.placement: Placement | None = None
+        self.withdrawn = False
+        self.free_first = False
+        self._pool = pool
+        self._inner: Job | None = None
+        self._accepted_at: Placement | None = None
+        self._result: Result | None = None
+        self._error: ComfyError | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._on_end: list[Callable[[PoolJob], None]] = []
+
+    def __repr__(self) -> str:
+        where = f" on {self.server}" if self.server else ""
+        return f"<PoolJob {self.id} {self.state}{where}>"
+
+    @property
+    def id(self) -> str:
+        """What the pool calls it; the prompt id is another one at each attempt."""
+        return f"job-{self.ticket.number}"
+
+    @property
+    def lane(self) -> str:
+        """The class of jobs that it belongs to."""
+        return self.ticket.lane
+
+    @property
+    def server(self) -> str | None:
+        """The name of the server where it is or ended; None while it waits in the pool."""
+        return self.placement.host if self.placement is not None else None
+
+    @property
+    def prompt_id(self) -> str | None:
+        """The prompt id of its latest attempt; None before the first."""
+        return self._inner.id if self._inner is not None else None
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome stands. It never changes then."""
+        return self._result is not None or self._error is not None
+
+    @property
+    def state(self) -> str:
+        """Where it is: "waiting" in the pool, then "queued", "running", ... and in the end the outcome."""
+        if self._result is not None:
+            return "completed"
+        if self._error is not None:
+            return OUTCOMES.get(type(self._error).__name__, "failed")
+        if self.placement is None:
+            return "waiting"
+        inner = self.inner
+        return inner.state if inner is not None and not inner.done else "submitting"
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far it is right now."""
+        if self._inner is not None and (self.done or self.inner is not None):
+            return self._inner.progress
+        return JobProgress(state=self.state)
+
+    def explain(self) -> str:
+        """Why it is where it is. See `Pool.explain`."""
+        return self._pool.explain(self)
+
+    def __await__(self) -> Generator[None, None, Result]:
+        """Waits for the end. Raises: `Failed`, `Rejected`, `Cancelled`, `Lost`, `Ambiguous`, `Closed`."""
+        return self._wait().__await__()
+
+    async def wait(self, *, queued: float | None = None, running: float | None = None) -> Result:
+        """Waits with patience of `queued` seconds until it runs, here or there, and `running` from then on.
+
+        Raises: TimedOut, with the phase in which it was; the job itself goes on. Else as `await job`.
+        """
+        await self._until(lambda: self.done or self.state not in _UNBEGUN, queued, "queued")
+        await self._until(lambda: self.done, running, "running")
+        return await self._wait()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self.events()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The events of every attempt, in order; ends with the job. Raises: `Closed`."""
+        seen: Job | None = None
+        while True:
+            await self._until(lambda seen=seen: self.done or self._inner is not seen)  # type: ignore[misc]  # bound
+            inner = self._inner
+            if inner is None or inner is seen:
+                break
+            try:
+                async for event in inner.events():
+                    yield event
+            except ComfyError:
+                if self.done:
+                    break  # awaiting the job tells
+            seen = inner
+            if self.done:
+                break
+        if isinstance(self._error, Closed):
+            raise copy.copy(self._error)
+
+    async def previews(self) -> AsyncIterator[Preview]:
+        """The pictures in the making; ends with the job."""
+        async for event in self.events():
+            if isinstance(event, Preview):
+                yield event
+
+    async def cancel(self, *, timeout: float = 10.0, force: bool = False) -> bool:
+        """Takes it from the pool's queue, or cancels it where it is; whether it ended as cancelled.
+
+        Raises: as `Job.cancel`.
+        """
+        return await self._pool.cancel(self, timeout=timeout, force=force)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.done:
+            await self._pool.cancel_in_courtesy(self)
+
+    # What the pool tells it. Not for users.
+
+    @property
+    def inner(self) -> Job | None:
+        """The job at the server where it is now; None until that has accepted it."""
+        return self._inner if self._accepted_at is self.placement is not None else None
+
+    def placed(self, placement: Placement) -> None:
+        """It goes to a server."""
+        self.placement = placement
+        self._change()
+
+    def accepted(self, inner: Job) -> None:
+        """The server has it."""
+        self._inner, self._accepted_at = inner, self.placement
+        self._change()
+
+    def returned(self) -> None:
+        """It waits in the pool again."""
+        self.placement = None
+        self._change()
+
+    def ended(self, *, result: Result | None = None, error: ComfyError | None = None) -> None:
+        """The outcome stands. The first one."""
+        if self.done:
+            return
+        self._result, self._error = result, error
+        self._change()
+        for tell in self._on_end:
+            tell(self)
+        self._on_end.clear()
+
+    def on_end(self, tell: Callable[["PoolJob"], None]) -> None:
+        """Calls that once, when the outcome stands."""
+        if self.done:
+            tell(self)
+        else:
+            self._on_end.append(tell)
+
+    def _change(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    async def moved(self) -> None:
+        """Waits until it is placed, accepted, returned to the queue or ended."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)  # one waiter that is cancelled cancels nothing but itself
+
+    async def settled(self) -> None:
+        """Waits until the outcome stands; raises nothing of the job's."""
+        while not self.done:
+            await self.moved()
+
+    async def _wait(self) -> Result:
+        await self.settled()
+        if self._error is not None:
+            raise copy.copy(self._error) from self._error
+        assert self._result is not None  # noqa: S101 - done without an error
+        return self._result
+
+    async def _until(
+        self, condition: Callable[[], bool], seconds: float | None = None, phase: str = ""
+    ) -> None:
+        until = None if seconds is None else time.monotonic() + seconds
+        while not condition():
+            left = None if until is None else until - time.monotonic()
+            with anyio.move_on_after(left):
+                await self._moved_on(phase == "queued")
+                continue
+            if not condition():
+                raise TimedOut(
+                    f"The job {self.id} was still {phase} after {seconds:g} s.",
+                    phase=phase,
+                    seconds=seconds or 0.0,
+                    hint="It goes on; cancel it or wait longer.",
+                    prompt_id=self.prompt_id,
+                )
+
+    async def _moved_on(self, watch: bool) -> None:
+        """Returns when something changed: with the pool, or (`watch`) at the server."""
+        inner = self.inner
+        if not watch or inner is None or inner.done:
+            await self.moved()
+            return
+        async for _ in inner.events():
+            if self.state not in _UNBEGUN:
+                return
+        if not self.done and self.inner is inner:
+            await self.moved()
+
+
+_UNBEGUN = frozenset({"waiting", "submitting", "queued"})

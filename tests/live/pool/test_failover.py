@@ -1,0 +1,239 @@
+"""Servers that die, lie, run out of memory or fall silent; the jobs end right all the same, at most once."""
+
+import asyncio
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from async_comfy import Lost, OutOfMemory, Workflow
+from async_comfy._live.fleet import Server
+from async_comfy._live.pool import Pool
+from async_comfy._live.pool_job import PoolJob
+from async_comfy.protocol import costs
+from async_comfy.protocol.failover import Ending
+from async_comfy.protocol.lanes import Lane
+from async_comfy.testing import ServerProcess, SimulatedServer
+from tests.live.pictures import picture
+from tests.live.pool.test_pool import name
+from tests.live.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_waited_at_a_server_that_died_runs_elsewhere() -> None:
+    """A prompt that had not begun is placed again, by default, and runs exactly once."""
+    async with SimulatedServer() as dying, SimulatedServer() as other:
+        async with Pool([dying.url, other.url]) as pool:
+            dying.hold("prompt")
+            other.hold("prompt")
+            jobs = [await pool.submit(picture(color)) for color in range(2)]
+            await until(lambda: all(job.state == "queued" for job in jobs))
+            await dying.crash()
+            other.release()
+            results = await asyncio.gather(*jobs)
+
+        assert {result.server.rstrip("/") for result in results} == {other.url}
+        assert not dying.executions
+        assert set(other.executions.values()) == {1}
+        moved = next(job for job in jobs if job.attempts[0].server == name(dying))
+        assert [attempt.begun for attempt in moved.attempts] == [False, True]
+
+
+async def test_what_ran_there_is_lost_unless_its_caller_said_otherwise() -> None:
+    """A begun job raises `Lost` with the evidence; with retry="if_lost" it runs again elsewhere."""
+    async with SimulatedServer() as first, SimulatedServer() as second:
+        async with Pool([first.url, second.url]) as pool:
+            first.hold("node")
+            never = await pool.submit(picture(1), server=name(first))
+            await first.until_at("node")
+            await first.crash()
+            with pytest.raises(Lost) as lost:
+                await never
+            assert "if_lost" in lost.value.hint
+            assert never.state == "lost"
+
+            second.hold("node")
+            again = await pool.submit(picture(2), retry="if_lost")
+            await second.until_at("node")
+            await first.restart()
+            first.release()
+            await second.crash()
+            result = await again
+
+        assert result.server.rstrip("/") == first.url
+        assert again.prompt_id == result.prompt_id
+        assert [attempt.begun for attempt in again.attempts] == [True, True]
+
+
+async def test_a_job_that_kills_two_servers_stops() -> None:
+    """A poison job is not sent to a third server, whatever its caller allows."""
+    async with SimulatedServer() as a, SimulatedServer() as b, SimulatedServer() as c:
+        servers = {name(server): server for server in (a, b, c)}
+        async with Pool([server.url for server in servers.values()]) as pool:
+            for server in servers.values():
+                server.hold("node")
+            job = await pool.submit(picture(3), retry=10)
+            for died in range(2):
+                await until(lambda died=died: len(job.attempts) == died and job.state == "running")  # type: ignore[misc]  # bound
+                await servers[str(job.server)].crash()
+            with pytest.raises(Lost, match="running when its servers died"):
+                await job
+
+        assert len({attempt.server for attempt in job.attempts}) == 2
+        assert sum(bool(server.executions) for server in servers.values()) == 2
+
+
+async def test_out_of_memory_frees_then_takes_a_bigger_card_then_tells() -> None:
+    """OOM: /free and once more, then a server with more VRAM, then the error."""
+    hungry = picture(4)
+    between = hungry.add("ProbeOOM", image=hungry["Paper"][0])
+    hungry["Out"].inputs["images"] = between[0]
+    async with SimulatedServer() as small, SimulatedServer() as big:
+        cards = [Server(small.url, "small", vram_gb=8), Server(big.url, "big", vram_gb=24)]
+        async with Pool(cards) as pool:
+            big.hold("prompt")
+            job = await pool.submit(hungry)
+            await until(lambda: job.server == "big")
+            assert small.requests.count("POST", "/free") == 1
+            big.release()
+            with pytest.raises(OutOfMemory):
+                await job
+
+    assert [attempt.server for attempt in job.attempts] == ["small", "small", "big", "big"]
+
+
+async def test_a_server_that_comes_back_is_used_again() -> None:
+    """After a restart of the only server what waited goes on, and nothing is sent while it is away."""
+    async with SimulatedServer() as server, Pool([server.url]) as pool:
+        await pool.run(picture(5))
+        await server.crash()
+        await until(lambda: pool.stats().servers[0].state == "joining")
+        job = await pool.submit(picture(6))
+        assert job.state == "waiting"
+        await server.restart()
+        assert (await job).files
+
+
+async def test_prompts_of_others_are_seen() -> None:
+    """Strangers at a server are counted, and the server without them is chosen."""
+    async with (
+        SimulatedServer() as busy,
+        SimulatedServer() as free,
+        Pool([busy.url, free.url]) as pool,
+        Pool([busy.url]) as stranger,
+    ):
+        busy.hold("prompt")
+        theirs = await stranger.submit(picture(7))
+        await until(lambda: pool.stats().servers[0].others == 1)
+        for color in range(8, 12):
+            assert (await pool.run(picture(color))).server.rstrip("/") == free.url
+        busy.release()
+        await theirs
+
+
+async def test_a_silent_worker_is_quarantined_and_its_job_s_fate_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No sign past the learned bound: the job is stopped there, and runs elsewhere if that is allowed."""
+    monkeypatch.setattr(costs, "STALL_FLOOR_S", 0.3)
+    monkeypatch.setattr(costs, "STALL_TIMES", 1.0)
+    monkeypatch.setattr(costs, "GUESS_RUN_S", 0.1)
+    async with SimulatedServer() as stuck, SimulatedServer() as well:
+        async with Pool([stuck.url, well.url]) as pool:
+            stuck.hold("node")
+            well.hold("prompt")
+            filler = await pool.submit(picture(12), server=name(well))
+            job = await pool.submit(picture(13), server=name(stuck), retry="if_lost")
+            job.needs = filler.needs.__class__(classes=job.needs.classes)  # it may go anywhere from now on
+            await stuck.until_at("node")
+            await until(lambda: pool.stats().quarantines)
+            await stuck.until(lambda: any("cancel" in request.path for request in stuck.requests))
+            stuck.release()
+            well.release()
+            result = await job
+
+        assert result.server.rstrip("/") == well.url
+        assert set(stuck.executions.values()) == {1}
+
+
+def test_killed_and_frozen_processes_lose_nothing() -> None:
+    """One process is killed, one frozen, one added: every job ends; only what the dead one ran, ran twice."""
+    with ServerProcess() as a, ServerProcess() as b, ServerProcess() as c:
+        jobs = asyncio.run(_chaos(a, b, c))
+        executions = a.executions + b.executions + c.executions
+    assert Counter(job.state for job in jobs) == {"completed": 40}
+    again = sum(attempt.begun and attempt.ending is Ending.LOST for job in jobs for attempt in job.attempts)
+    assert sum(executions.values()) <= len(jobs) + again
+    assert set(executions.values()) == {1}
+    assert again <= 2
+
+
+async def _chaos(a: ServerProcess, b: ServerProcess, c: ServerProcess) -> list[PoolJob]:
+    async with Pool([a.url, b.url]) as pool:
+        jobs = [await pool.submit(_slow(color), retry="if_lost") for color in range(40)]
+        await until(lambda: sum(job.done for job in jobs) >= 6)
+        a.kill()
+        await pool.add(c.url)
+        await until(lambda: sum(job.done for job in jobs) >= 14)
+        b.stop()
+        await until(lambda: sum(job.done for job in jobs) >= 20)
+        b.cont()
+        a.start()
+        await asyncio.gather(*jobs)
+    return jobs
+
+
+def _slow(color: int) -> Workflow:
+    workflow = picture(color)
+    between = workflow.add("ProbeSteps", image=workflow["Paper"][0], steps=4, delay_ms=20, preview=False)
+    workflow["Out"].inputs["images"] = between[0]
+    return workflow
+
+
+async def test_a_server_that_is_taken_out_at_once_frees_its_lane() -> None:
+    """Removed without draining, its job is lost or moves; the lane's ceiling does not count it any more."""
+    lanes = [Lane("video", ceiling=1)]
+    async with (
+        SimulatedServer() as gone,
+        SimulatedServer() as kept,
+        Pool([gone.url, kept.url], lanes=lanes) as pool,
+    ):
+        gone.hold("node")
+        job = await pool.submit(picture(14), server=name(gone))
+        await gone.until_at("node")
+        await pool.remove(name(gone), drain=False)
+        with pytest.raises(Lost):
+            await job
+        assert (await pool.run(picture(15))).server.rstrip("/") == kept.url
+        gone.release()
+
+
+def _png() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(data, format="PNG")
+    return data.getvalue()
+
+
+async def test_files_follow_the_job_to_its_next_server(tmp_path: Path) -> None:
+    """An upload is made at the first server, and again at the one where the job runs in the end."""
+    (tmp_path / "in.png").write_bytes(_png())
+    workflow = Workflow()
+    image = workflow.add("LoadImage", image=tmp_path / "in.png")
+    workflow.add("SaveImage", images=image[0], filename_prefix="copy")
+    async with SimulatedServer() as dying, SimulatedServer() as other:
+        async with Pool([dying.url, other.url]) as pool:
+            dying.hold("prompt")
+            other.hold("prompt")
+            filler = await pool.submit(picture(16), server=name(other))
+            job = await pool.submit(workflow)
+            await until(lambda: job.state == "queued")
+            assert job.server == name(dying)
+            await dying.crash()
+            other.release()
+            assert (await job).files
+            await filler
+        assert dying.requests.count("POST", "/upload/image") == 1
+        assert other.requests.count("POST", "/upload/image") == 1

@@ -1,0 +1,150 @@
+"""Fleet files and discovery: what is read, what is refused in which words, who joins and who leaves."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from async_comfy import CallerError, Unreachable
+from async_comfy._live import discovery
+from async_comfy._live.fleet import Fleet, Server
+from async_comfy._live.pool import Pool
+from async_comfy.testing import SimulatedServer
+from tests.live.pictures import picture
+from tests.live.pool.test_pool import name
+from tests.live.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+WHOLE = """
+depth = 1
+ahead_s = 0.5
+
+[[server]]
+url = "http://gpu1:8188"
+labels = ["24gb"]
+lanes = ["video"]
+models = 3
+vram_gb = 24
+bearer_env = "GPU1_TOKEN"
+
+[[server]]
+url = "https://gpu2/comfy"
+name = "second"
+basic_env = "GPU2_LOGIN"
+
+[[lane]]
+name = "video"
+weight = 2
+ceiling = 0.75
+"""
+
+
+def test_a_fleet_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers, lanes and limits; credentials come from the environment and are shown nowhere."""
+    monkeypatch.setenv("GPU1_TOKEN", "hush")
+    monkeypatch.setenv("GPU2_LOGIN", "me:open:sesame")
+    (tmp_path / "fleet.toml").write_text(WHOLE)
+    fleet = Fleet.load(tmp_path / "fleet.toml")
+    first, second = fleet.servers
+    assert (fleet.depth, fleet.ahead_s) == (1, 0.5)
+    assert (first.name, first.labels) == ("gpu1:8188", frozenset({"24gb"}))
+    assert first.lanes == frozenset({"video"})
+    assert (first.models, first.vram_gb, first.options) == (3, 24, {"bearer": "hush"})
+    assert (second.name, second.options) == ("second", {"basic": ("me", "open:sesame")})
+    assert (fleet.lanes[0].weight, fleet.lanes[0].ceiling) == (2.0, 0.75)
+    assert "hush" not in repr(fleet)
+    assert "sesame" not in repr(fleet)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[server]]\nlabels = []", "server 1 has no url"),
+        ('[[server]]\nurl = "http://a"\nlable = "x"', "Did you mean 'labels'"),
+        ("[[server]]\nurl = 8188", "url is 8188; it must be text"),
+        ('[[server]]\nurl = "ftp://a"', "server 1: That is no address"),
+        ('[[server]]\nurl = "a"\nlabels = "24gb"', "labels must be a list"),
+        ('[[server]]\nurl = "a"\nmodels = 0', "at least one set"),
+        ('[[server]]\nurl = "a"\nbearer_env = "NOT_SET_ANYWHERE"', "no 'NOT_SET_ANYWHERE'"),
+        ('[[server]]\nurl = "a"\n[[server]]\nurl = "a"', "two servers called"),
+        ("[[lane]]\nweight = 1", "lane 1 has no name"),
+        ('[[lane]]\nname = "x"\nweight = 0', "must be above 0"),
+        ('[[lane]]\nname = "x"\nceiling = -1', "must be above 0"),
+        ("[server]\n", "Begin each with [[server]]"),
+        ("depth = 0", "depth is at least 1"),
+        ("depth = true", "depth is True"),
+        ("[[", "is no TOML"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_what_to_do(tmp_path: Path, text: str, said: str) -> None:
+    """One sentence: which file, which entry, what is wrong with it."""
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(CallerError) as error:
+        Fleet.load(tmp_path / "fleet.toml")
+    assert said in str(error.value)
+    assert "fleet.toml" in str(error.value)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    """No traceback of the operating system's."""
+    with pytest.raises(CallerError, match="Cannot read"):
+        Pool.from_file(tmp_path / "nowhere.toml")
+
+
+async def test_a_pool_from_a_file_follows_it(tmp_path: Path) -> None:
+    """What is added to the file joins, what is taken out is drained; a broken file changes nothing."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as first, SimulatedServer() as second:
+        path.write_text(f'[[server]]\nurl = "{first.url}"\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path) as pool:
+            await pool.run(picture(1))
+            _rewrite(path, f'[[server]]\nurl = "{second.url}"\n')
+            await pool.discover(look)
+            await until(lambda: [s.name for s in pool.stats().servers] == [name(second)])
+            assert (await pool.run(picture(2))).server.rstrip("/") == second.url
+            _rewrite(path, "[[")
+            await pool.discover(look)
+            assert (await pool.run(picture(3))).files
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """As an editor does; the time of change is moved on, since a clock tick may be coarse."""
+    before = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+async def test_servers_are_found_behind_a_name_and_by_a_call() -> None:
+    """Every address of a host name is a server; a callable says what it likes, async or not."""
+    found = await discovery.servers(discovery.behind("http://127.0.0.1:8188/comfy"))
+    assert [server.name for server in found] == ["127.0.0.1:8188/comfy"]
+    with pytest.raises(Unreachable, match="Cannot look up"):
+        await discovery.servers(discovery.behind("http://no-such-host.invalid"))
+
+    async def later() -> list[Server | str]:
+        return ["gpu1:8188", "gpu1:8188", Server("gpu2:8188", "two")]
+
+    names = [server.name for server in await discovery.servers(discovery.from_call(later))]
+    assert names == ["gpu1:8188", "two"]
+    assert len(await discovery.servers(discovery.from_call(lambda: ["gpu1:8188"]))) == 1
+
+
+async def test_a_pool_may_begin_with_what_is_discovered() -> None:
+    """Without named servers the first look tells them."""
+    look = discovery.from_call(lambda: [server.url])
+    async with SimulatedServer() as server, Pool(discover=look) as pool:
+        assert (await pool.run(picture(4))).files
+
+
+async def test_an_empty_answer_does_not_empty_the_fleet() -> None:
+    """A discovery that fails or finds nobody leaves the servers that there are."""
+
+    def broken() -> list[Server | str]:
+        raise OSError("no answer")
+
+    async with SimulatedServer() as server, Pool([server.url]) as pool:
+        for look in (discovery.from_call(list), discovery.from_call(broken)):
+            await pool.discover(look)
+        assert (await pool.run(picture(5))).files
