@@ -1,0 +1,1 @@
+"""How the peers run a prompt. Each module but the driver is run in its package's own environment."""
