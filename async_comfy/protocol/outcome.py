@@ -81,7 +81,7 @@ def error(life: Life, evidence: tuple[str, ...]) -> ComfyError:
             )
         case _ if life.pictures_gone():
             return errors.Lost(
-                f"Pictures of the job {life.prompt_id} were lost on the way: they come over the socket, once.",
+                f"Pictures of the job {life.prompt_id} were lost: they come over the socket, once.",
                 evidence=evidence,
                 hint="Run it again, or let a node save them on the server.",
                 prompt_id=life.prompt_id,
