@@ -201,7 +201,9 @@ class Link:
     async def _take_pulse(self, stream: Stream, is_alive: Pulse) -> None:
         """Pings a quiet socket; without a pong the server gets one more chance, over HTTP."""
         await stream.ask_pulse()
-        await self._lost_within(PATIENCE_S)
+        asked_at = time.monotonic()
+        while stream.quiet and not self._lost.is_set() and time.monotonic() - asked_at < PATIENCE_S:
+            await self._lost_within(PATIENCE_S / 60)  # any frame is a sign, and it wakes nobody
         if stream.quiet and not self._lost.is_set():
             await is_alive()
             # Alive or not: while it was asked the pong had its last chance.

@@ -15,7 +15,22 @@ import anyio
 import msgspec
 
 from async_comfy._live.access import access
-from async_comfy._live.api import History, Jobs, Nodes, Queue, System
+from async_comfy._live.api import (
+    Assets,
+    Files,
+    History,
+    Jobs,
+    Logs,
+    Models,
+    Nodes,
+    Queue,
+    Settings,
+    Subgraphs,
+    System,
+    Templates,
+    UserData,
+    Users,
+)
 from async_comfy._live.cancellation import Cancellation
 from async_comfy._live.download import Downloads
 from async_comfy._live.handle import Job
@@ -120,6 +135,15 @@ class Session:
         self.jobs = Jobs(self._http)
         self.nodes = Nodes(self._http)
         self.system = System(self._http)
+        self.models = Models(self._http)
+        self.files = Files(self._http)
+        self.assets = Assets(self._http)
+        self.userdata = UserData(self._http)
+        self.settings = Settings(self._http)
+        self.users = Users(self._http)
+        self.templates = Templates(self._http)
+        self.subgraphs = Subgraphs(self._http)
+        self.logs = Logs(self._http)
         self._downloads = Downloads(self._http)
         self._uploads = Uploads(self._http)
         self._board = Switchboard(self._http, self.queue, self.history, self._downloads, self._journal)

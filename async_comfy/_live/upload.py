@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 from blake3 import blake3
 
 from async_comfy._live.http import CHUNK_BYTES, Http, unexpected
-from async_comfy.errors import CallerError, NotComfyUI
+from async_comfy.errors import CallerError, NotComfyUI, NotFound
 from async_comfy.filenames import safe_name
 from async_comfy.workflow import File
 
@@ -79,6 +79,9 @@ class Uploads:
                 place = Uploaded(name, subfolder, folder)
                 there = mask_of is None and digest in name and await self._is_there(place)
                 self._sent[key] = place if there else await self._post(disk, place, mask_of)
+                if mask_of is not None and not await self._is_there(self._sent[key]):
+                    del self._sent[key]  # a server that does not find the picture says 200 and writes nothing
+                    raise NotFound(f"The server has no {mask_of.path} to mask.", status=404)
             return self._sent[key]
 
     async def _is_there(self, place: Uploaded) -> bool:

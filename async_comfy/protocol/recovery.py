@@ -386,7 +386,7 @@ def _patience_s(doubt: Doubt, look: Look) -> float:
     in a gap, nor while no event comes, nor for a prompt whose POST was never answered: it may still arrive.
     """
     life = doubt.life
-    if look.heard_at < doubt.since:
+    if look.heard_at < doubt.since - EARLY_S:  # what our request broadcast may be read before its answer
         return SETTLE_S
     quick = life.withdrawn and life.state is State.QUEUED and not life.gap
     return WITHDRAWN_S if quick else SETTLE_S

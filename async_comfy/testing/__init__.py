@@ -12,13 +12,24 @@ that the pytest plugin costs nothing where it is not used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from async_comfy.testing.clock import VirtualLoop, run_virtually
     from async_comfy.testing.faults import Faults, Frame
     from async_comfy.testing.nodes.node import Node
     from async_comfy.testing.process import ServerProcess
     from async_comfy.testing.proxy import FaultProxy
     from async_comfy.testing.server import Request, SimulatedServer
 
-__all__ = ["FaultProxy", "Faults", "Frame", "Node", "Request", "ServerProcess", "SimulatedServer"]
+__all__ = [
+    "FaultProxy",
+    "Faults",
+    "Frame",
+    "Node",
+    "Request",
+    "ServerProcess",
+    "SimulatedServer",
+    "VirtualLoop",
+    "run_virtually",
+]
 
 _HOMES = {
     "FaultProxy": "proxy",
@@ -28,6 +39,8 @@ _HOMES = {
     "Request": "server",
     "ServerProcess": "process",
     "SimulatedServer": "server",
+    "VirtualLoop": "clock",
+    "run_virtually": "clock",
 }
 
 

@@ -21,6 +21,8 @@ class Profile:
     """POST /interrupt looks at the `prompt_id` in its body; older servers stop whatever runs."""
     jobs: bool = True
     """There are /api/jobs, /api/jobs/{id} and their cancel."""
+    assets: bool = True
+    """There are /api/assets, /node_replacements and /global_subgraphs."""
     progress_state: bool = True
     """Cumulative `progress_state` snapshots are sent."""
     feature_flags: bool = True
@@ -46,6 +48,7 @@ PROFILES = {
             client_prompt_ids=False,
             targeted_interrupt=False,
             jobs=False,
+            assets=False,
             progress_state=False,
             feature_flags=False,
             missing_node_type=False,

@@ -102,6 +102,7 @@ class Routes:
         if server.profile.jobs:
             extra["create_time"] = int(time.time() * 1000)
         server.queue.put(Prompt(number, prompt_id, graph, extra, verdict.outputs))
+        server.logs.write("got prompt\n")
         return web.json_response(
             {"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors}
         )

@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from async_comfy.testing.asset_routes import AssetRoutes
 from async_comfy.testing.catalog import Catalog, read_object_info
 from async_comfy.testing.faults import Faults, Frame
 from async_comfy.testing.file_routes import FileRoutes
 from async_comfy.testing.files import Folders
 from async_comfy.testing.gate import Gate, Point
 from async_comfy.testing.jobs import JobRoutes
+from async_comfy.testing.log_routes import LogRoutes
 from async_comfy.testing.nodes import core
 from async_comfy.testing.nodes.node import Node
 from async_comfy.testing.nodes.played import declare, play
@@ -27,8 +29,10 @@ from async_comfy.testing.profiles import PROFILES
 from async_comfy.testing.prompt_queue import PromptQueue
 from async_comfy.testing.pulse import PATIENCE_S, Pulse
 from async_comfy.testing.routes import Routes
+from async_comfy.testing.shelf_routes import ShelfRoutes
 from async_comfy.testing.sockets import FLAGS, Sockets
 from async_comfy.testing.thread import in_thread
+from async_comfy.testing.user_routes import UserRoutes
 from async_comfy.testing.worker import Settings, Worker
 
 Made = TypeVar("Made")
@@ -245,6 +249,10 @@ class SimulatedServer:
         """Sends a message of any type, to everybody or one client."""
         self.inject(json.dumps({"type": kind, "data": data}), client_id)
 
+    def log(self, text: str) -> None:
+        """Writes a line to the server's log, for those who follow it."""
+        self.on_loop(self.logs.write, f"{text}\n")
+
     async def drop_sockets(self, client_id: str | None = None) -> None:
         """Cuts the TCP of all event sockets, or of one client's; returns when they are gone."""
         await self._here(self._drop_sockets(client_id))
@@ -306,6 +314,7 @@ class SimulatedServer:
         self.queue = PromptQueue(self._queue_changed)
         self.sockets = Sockets(self.profile, self.flags, self.faults, self.pulse, lambda: len(self.queue))
         self.worker = Worker(self)
+        self.logs = LogRoutes(self)
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -367,14 +376,17 @@ class SimulatedServer:
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[self._gatekeeper], client_max_size=self.flags["max_upload_size"])
-        routes = Routes(self)
-        table = [*routes.table(), *FileRoutes(self).table()]
+        routes, shelves = Routes(self), ShelfRoutes(self)
+        table = [*routes.table(), *FileRoutes(self).table(), *shelves.table(), *UserRoutes(self).table()]
         app.add_routes(table)
         app.add_routes(
             [web.RouteDef(r.method, f"/api{r.path}", r.handler, r.kwargs) for r in table if r.path != "/"]
         )
         if self.profile.jobs:
             app.add_routes(JobRoutes(self).table())
+        if self.profile.assets:
+            app.add_routes(AssetRoutes(self).table())
+        app.add_routes([*shelves.templates_table(), *self.logs.table()])
         app.router.add_get("/{unknown:.*}", routes.unknown)
         return app
 

@@ -90,6 +90,16 @@ async def test_a_mask_goes_to_its_picture(tmp_path: Path) -> None:
     assert masked.name
 
 
+async def test_a_mask_for_a_picture_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The server answers 200 and writes nothing; that is no success."""
+    from async_comfy import Uploaded
+
+    mask = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    async with SimulatedServer() as server, Session(server.url) as session:
+        with pytest.raises(NotFound, match="to mask"):
+            await session.upload(mask, mask_of=Uploaded("nobody.png"))
+
+
 async def test_existing_files_are_kept_unless_told_otherwise(tmp_path: Path) -> None:
     """Saving never replaces a file silently."""
     async with SimulatedServer() as server, Session(server.url) as session:

@@ -27,7 +27,7 @@ from async_comfy import (
 )
 from async_comfy._live import link as link_module
 from async_comfy._live import session as session_module
-from tests.live.reliability.clock import run_virtually
+from async_comfy.testing import run_virtually
 from tests.live.reliability.tally import tally
 from tests.live.reliability.world import Task, World, http_of
 
@@ -181,7 +181,7 @@ def test_random_histories_end_as_the_model_says(batch: int, monkeypatch: pytest.
     happened: Counter[str] = Counter()
     for seed in [int(ONE)] if ONE else range(batch, min(batch + BATCH, SEEDS)):
         try:
-            happened += run_virtually(history(seed, monkeypatch), monkeypatch)
+            happened += run_virtually(history(seed, monkeypatch))
         except BaseException as error:
             error.add_note(f"ASYNC_COMFY_SEED={seed} plays it again")
             raise

@@ -1,17 +1,20 @@
-"""An event loop whose time passes at once: what waits ten minutes is through in a millisecond."""
+"""A clock that passes at once: what waits ten minutes is through in a millisecond."""
 
 import asyncio
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
-
-import pytest
+from unittest.mock import patch
 
 T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Whenever everything waits, it is at once the time at which something goes on."""
+    """An event loop: whenever everything waits, it is at once the time at which something goes on.
+
+    For code whose other side lives in the same loop. What comes over a real socket takes real time, of which
+    this clock knows nothing. Raises: `AssertionError` where everything waits and nothing will ever happen.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,6 +23,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selector.select = self._select  # type: ignore[attr-defined]  # as above
 
     def time(self) -> float:
+        """The virtual seconds."""
         return self.now
 
     def _select(self, timeout: float | None = None) -> Any:
@@ -29,10 +33,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._real_select(0)
 
 
-def run_virtually(doing: Coroutine[Any, Any, T], patch: pytest.MonkeyPatch) -> T:
-    """Runs it with a clock of its own, which is the whole process's meanwhile."""
+def run_virtually(doing: Coroutine[Any, Any, T]) -> T:
+    """Runs it on a `VirtualLoop`, whose clock is meanwhile the whole process's `time.monotonic`."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
-        with patch.context() as meanwhile:
-            meanwhile.setattr(time, "monotonic", loop.time)
+        with patch.object(time, "monotonic", loop.time):
             return runner.run(doing)
