@@ -3,12 +3,13 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import anyio
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -17,6 +18,7 @@ from rich.text import Text
 from async_comfy import ComfyError, Job, JobProgress, Result, Session
 from async_comfy.cli.report import Report
 from async_comfy.cli.terminal import clean
+from async_comfy.cli.thumbnail import ROWS, showable, thumbnail
 
 PAUSE_S = 0.125  # eight times a second looks live and costs next to nothing
 BAR_WIDTHS = (12, 32)  # columns, at least and at most
@@ -39,9 +41,11 @@ def able() -> bool:
 class Bars(Report):
     """A bar for all runs and one for each that is in flight; paths scroll by above them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, previews: bool = False) -> None:
         super().__init__()
         self.console = Console(stderr=True, highlight=False)
+        self.previews = previews and showable(self.console)
+        self.preview: tuple[int, bytes] | None = None
         self.live = Live(console=self.console, auto_refresh=False, redirect_stdout=False, transient=True)
         self.name = ""
         self.total = 0
@@ -70,6 +74,14 @@ class Bars(Report):
         """One more bar."""
         self.flying[index] = (job, session)
         self.sessions[session.url] = session
+
+    async def follow(self, index: int, job: Job) -> None:
+        """Keeps its newest preview, of whichever job has one last."""
+        if not self.previews:
+            return
+        with suppress(ComfyError):  # who awaits the job hears of it
+            async for preview in job.previews():
+                self.preview = (index, preview.data)
 
     async def watch(self) -> None:
         """Draws, until cancelled."""
@@ -101,17 +113,23 @@ class Bars(Report):
 
     def _land(self, index: int) -> None:
         self.flying.pop(index, None)
+        if self.preview is not None and self.preview[0] == index:
+            self.preview = None
         self.done += 1
         self._draw()
 
     def _draw(self) -> None:
-        self.live.update(self.picture(), refresh=True)
+        self.live.update(Group(self.picture(), *self._preview()), refresh=True)
+
+    def _preview(self) -> list[Text]:
+        shown = thumbnail(self.preview[1], self.console.width) if self.preview is not None else None
+        return [] if shown is None else [shown]
 
     def picture(self) -> Table:
         """What is shown right now: the whole, then what runs, then what waits, as far as there is room."""
         progress = {index: job.progress for index, (job, _) in self.flying.items()}
         order = sorted(progress, key=lambda index: (progress[index].state == "queued", index))
-        room = max(self.console.height - LINES_KEPT, 1)
+        room = max(self.console.height - LINES_KEPT - (ROWS if self.preview is not None else 0), 1)
         table = self._table()
         self._add_whole(table, sum(one.fraction for one in progress.values()))
         for index in order[:room]:

@@ -77,7 +77,7 @@ async def _queued(session: "Session", prompt_id: str) -> bool:
 
 
 async def _ask(session: "Session", prompt_id: str, force: bool) -> None:
-    from async_comfy import CallerError, NotFound
+    from async_comfy import NotFound
 
     try:
         await session.jobs.cancel(prompt_id)
@@ -85,9 +85,16 @@ async def _ask(session: "Session", prompt_id: str, force: bool) -> None:
         await session.queue.delete([prompt_id])
         if prompt_id not in (await session.queue.ids()).running:
             return
-        if not force and await session.system.version() < INTERRUPTS_BY_ID:
-            raise CallerError(
-                "This server is too old to stop one job: it would stop whatever runs.",
-                hint="Update it, or use --force if nobody else uses it.",
-            ) from None
-        await session.system.interrupt(prompt_id)
+        await interrupt_one(session, prompt_id, force)
+
+
+async def interrupt_one(session: "Session", prompt_id: str, force: bool) -> None:
+    """Asks the server to stop this job, which runs. Raises: CallerError where it would stop another's."""
+    from async_comfy import CallerError
+
+    if not force and await session.system.version() < INTERRUPTS_BY_ID:
+        raise CallerError(
+            "This server is too old to stop one job: it would stop whatever runs.",
+            hint="Update it, or use --force if nobody else uses it.",
+        ) from None
+    await session.system.interrupt(prompt_id)

@@ -9,19 +9,43 @@ from async_comfy import ComfyError, __version__
 from async_comfy.cli import exits
 from async_comfy.cli.cancel import cancel
 from async_comfy.cli.check import check
+from async_comfy.cli.completion import completion
 from async_comfy.cli.convert import convert
 from async_comfy.cli.demo import demo
+from async_comfy.cli.doctor import doctor
+from async_comfy.cli.download import download
+from async_comfy.cli.free import free
+from async_comfy.cli.history import history
 from async_comfy.cli.interrupt import Interrupted
+from async_comfy.cli.logs import logs
+from async_comfy.cli.models import models
 from async_comfy.cli.nodes import nodes
 from async_comfy.cli.params import params
 from async_comfy.cli.queue import queue
 from async_comfy.cli.rerun import rerun
 from async_comfy.cli.run import run
 from async_comfy.cli.simulate import simulate
+from async_comfy.cli.stats import stats
+from async_comfy.cli.stop import interrupt
+from async_comfy.cli.templates import templates
+from async_comfy.cli.upload import upload
+from async_comfy.cli.watch import watch
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
-EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {number:<4} {text}" for number, text in exits.MEANINGS.items())
+PROFILES = """\b
+Servers by name, for --server, are kept in ~/.config/async-comfy/config.toml:
+  default = "gpu1"
+  [servers.gpu1]
+  url = "https://gpu1.example.org/comfy/"
+  bearer_env = "GPU1_TOKEN"    # the variable that holds it; also api_key_env, partner_key_env, headers_env
+"""
+
+EPILOG = (
+    PROFILES
+    + "\n\b\nExit codes:\n"
+    + "\n".join(f"  {number:<4} {text}" for number, text in exits.MEANINGS.items())
+)
 
 
 class Commands(click.Group):
@@ -61,5 +85,29 @@ def commands(verbose: int) -> None:
         logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
 
 
-for _command in (run, rerun, queue, cancel, check, convert, params, nodes, simulate, demo):
+_COMMANDS = (
+    run,
+    rerun,
+    queue,
+    watch,
+    history,
+    cancel,
+    interrupt,
+    free,
+    stats,
+    upload,
+    download,
+    doctor,
+    check,
+    convert,
+    params,
+    nodes,
+    models,
+    logs,
+    templates,
+    simulate,
+    demo,
+    completion,
+)
+for _command in _COMMANDS:
     commands.add_command(_command)

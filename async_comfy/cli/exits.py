@@ -41,7 +41,7 @@ _CODES: tuple[tuple[type[ComfyError] | tuple[type[ComfyError], ...], int], ...] 
     (CallerError, USAGE),
 )
 
-_CREDENTIALS = (
+CREDENTIALS = (
     "Give --api-key, --bearer or --header, or set ASYNC_COMFY_API_KEY or ASYNC_COMFY_BEARER; "
     "for a user and a password write --server http://user:password@host."
 )
@@ -60,7 +60,7 @@ def complaint(error: ComfyError) -> str:
 
 def hint(error: ComfyError) -> str:
     """What to do, in the words of the command line."""
-    return _CREDENTIALS if isinstance(error, Denied) else error.hint
+    return CREDENTIALS if isinstance(error, Denied) else error.hint
 
 
 def _findings(error: ComfyError) -> list[str]:

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from async_comfy import NotComfyUI
 from async_comfy.cli.server import Server, server_options
 from async_comfy.cli.terminal import clean
+
+if TYPE_CHECKING:
+    from async_comfy import Session
 
 EPILOG = """\b
 Example:
@@ -29,19 +32,24 @@ def queue(server: Server, as_json: bool) -> None:
     """
     from async_comfy.cli.interrupt import drive
 
-    rows = drive(_list(server))
-    for row in rows:
-        click.echo(json.dumps(row) if as_json else _line(row))
-    if not rows and not as_json:
+    jobs = drive(_list(server))
+    for job in jobs:
+        click.echo(json.dumps(job) if as_json else line(job))
+    if not jobs and not as_json:
         click.echo("Nothing runs, nothing waits.", err=True)
 
 
 async def _list(server: Server) -> list[dict[str, Any]]:
     async with server.session() as session:
-        try:
-            return list(_rows(await session.queue.items()))
-        except (KeyError, TypeError, ValueError):
-            raise NotComfyUI("What answers there has no queue.", hint="Check the address.") from None
+        return await rows(session)
+
+
+async def rows(session: "Session") -> list[dict[str, Any]]:
+    """What runs and waits, the next one first. Raises: NotComfyUI."""
+    try:
+        return list(_rows(await session.queue.items()))
+    except (KeyError, TypeError, ValueError):
+        raise NotComfyUI("What answers there has no queue.", hint="Check the address.") from None
 
 
 def _rows(items: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -51,5 +59,6 @@ def _rows(items: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
             yield {"state": state, "prompt_id": prompt_id, "number": number, "nodes": len(prompt)}
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def line(row: Mapping[str, Any]) -> str:
+    """One of the rows, for people."""
     return clean(f"{row['state']}  {row['prompt_id']}  {row['nodes']} nodes")

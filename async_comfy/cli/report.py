@@ -18,7 +18,9 @@ PAUSE_S = 1.0  # between looks at the connection; shorter breaks are nobody's co
 
 
 class Report:
-    """Plain lines: for pipes, logs and terminals that can do no more."""
+    """Plain lines: for pipes, logs and terminals that can do no more. `previews`: whether it shows them."""
+
+    previews = False
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
@@ -94,7 +96,7 @@ class Report:
         sys.stderr.flush()
 
 
-def choose_report(*, json: bool, verbose: bool) -> Report:
+def choose_report(*, json: bool, verbose: bool, previews: bool = False) -> Report:
     """JSON where asked for; bars where stderr can show them and no log lines get between; else lines."""
     if json:
         from async_comfy.cli.ndjson import Ndjson
@@ -104,5 +106,5 @@ def choose_report(*, json: bool, verbose: bool) -> Report:
         from async_comfy.cli.bars import Bars, able
 
         if able():
-            return Bars()
+            return Bars(previews=previews)
     return Report()

@@ -118,6 +118,7 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
     help="What files are called; {filename}, {stem}, {node}, {title} and {prompt_id} may be used, too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout, see below.")
+@click.option("--no-preview", is_flag=True, help="No pictures in the making, which some terminals can show.")
 @click.option("--no-wait", is_flag=True, help="Submit, print the prompt ids, and leave.")
 @click.option(
     "--timeout",
@@ -141,6 +142,7 @@ def run(
     naming: Naming,
     as_json: bool,
     jobs: int,
+    no_preview: bool,
     no_wait: bool,
     timeout: float | None,
     **submit: bool,
@@ -156,7 +158,9 @@ def run(
 
     order = Order(workflow, settings, seed, count, output, naming)
     verbose = bool(context.find_root().params.get("verbose"))
-    errand = Errand(order, server, choose_report(json=as_json, verbose=verbose), submit)
+    report = choose_report(json=as_json, verbose=verbose, previews=not (no_preview or no_wait))
+    asked = {"preview": "auto"} if report.previews else {}  # most servers make none unless asked
+    errand = Errand(order, server, report, {**submit, **asked})
     work = errand.send() if no_wait else errand.finish(jobs, timeout)
     context.exit(drive(work, on_interrupt=errand.interrupted))
 

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from async_comfy import Session
@@ -52,8 +53,9 @@ _OPTIONS = (
         envvar="ASYNC_COMFY_URL",
         show_default=True,
         show_envvar=True,
-        metavar="URL",
-        help="The server's address, with a path prefix if it has one.",
+        metavar="URL|NAME",
+        help="The server's address, with a path prefix if it has one; or its name in "
+        "~/.config/async-comfy/config.toml.",
     ),
     click.option(
         "--api-key",
@@ -88,12 +90,26 @@ _OPTIONS = (
 _FIELDS = ("url", "api_key", "bearer", "headers", "partner_key")
 
 
+def _chosen(given: dict[str, Any]) -> Server:
+    """The server that is meant. What is typed counts most, then its profile, then the environment."""
+    from async_comfy.cli.profiles import profile
+
+    context = click.get_current_context()
+    sources = {name: context.get_parameter_source(name) for name in _FIELDS}
+    named = sources["url"] is not ParameterSource.DEFAULT
+    found = profile(given["url"] if named else None)
+    typed = {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE} - {"url"}
+    headers = {**found.pop("headers", {}), **given["headers"]}
+    kept = {name: value for name, value in found.items() if name not in typed}
+    return Server(**{**given, **kept, "headers": headers})
+
+
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say where the server is; the command gets them as one `server`."""
 
     @wraps(command)
     def collected(**given: Any) -> Any:
-        server = Server(**{name: given.pop(name) for name in _FIELDS})
+        server = _chosen({name: given.pop(name) for name in _FIELDS})
         return command(server=server, **given)
 
     for option in reversed(_OPTIONS):

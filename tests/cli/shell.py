@@ -38,9 +38,14 @@ class Shell:
     folder: Path
     url: str
 
+    @property
+    def own(self) -> dict[str, str]:
+        """What the environment says here: the profiles of whoever runs the tests do not matter."""
+        return {"ASYNC_COMFY_URL": self.url, "XDG_CONFIG_HOME": str(self.folder / ".config")}
+
     def type(self, *words: str, **env: str) -> Ended:
         """One command, to its end. What it raises beyond its exit code fails the test."""
-        environment = {**dict.fromkeys(CREDENTIALS), "ASYNC_COMFY_URL": self.url, **env}
+        environment = {**dict.fromkeys(CREDENTIALS), **self.own, **env}
         ended = CliRunner().invoke(commands, list(words), env=environment, catch_exceptions=False)
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
@@ -49,7 +54,7 @@ class Shell:
         return subprocess.Popen(
             [sys.executable, "-m", "async_comfy", *words],
             cwd=self.folder,
-            env={**os.environ, "ASYNC_COMFY_URL": self.url, "NO_COLOR": "1"},
+            env={**os.environ, **self.own, "NO_COLOR": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

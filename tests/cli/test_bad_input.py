@@ -114,7 +114,24 @@ def web_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [["run", "fox.json"], ["queue"], ["cancel", "some-id"]], ids=lambda words: words[0]
+    "command",
+    [
+        ["run", "fox.json"],
+        ["queue"],
+        ["watch"],
+        ["history"],
+        ["history", "some-id"],
+        ["cancel", "some-id"],
+        ["interrupt", "some-id"],
+        ["free"],
+        ["stats"],
+        ["upload", "fox.json"],
+        ["download", "fox.png"],
+        ["models"],
+        ["logs"],
+        ["templates"],
+    ],
+    ids=" ".join,
 )
 def test_a_wrong_port_is_no_comfyui(
     command: list[str], web_server: str, shell: Shell, workflow_file: WriteFile
