@@ -1,0 +1,1 @@
+"""The examples of the docs, started as a user starts them and spoken to from outside."""
