@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := .tools/docs
 CLIENT_TESTS := tests/live tests/conformance --ignore tests/live/reliability
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test soak check lint types types-trio bench bench-full bench-check reliability faults-vs-peers \
-	conversion-report clean help
+	conversion-report docs test-browser clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -56,6 +57,19 @@ faults-vs-peers: $(READY)  ## who hangs or lies under four faults: this package 
 conversion-report: $(READY)  ## editor format to API format: score and times over the official templates
 	$(BIN)/python -m benchmarks.conversion
 
+docs: $(READY) $(DOCS)/.ready  ## the documentation site, into site/: strict, tables current, links checked
+	$(BIN)/python docs/generate.py --check
+	$(DOCS)/bin/zensical build --clean --strict
+	$(BIN)/python docs/check_links.py site
+
+test-browser: $(READY)  ## the web example in Debian's chromium (apt-get install chromium)
+	$(BIN)/pytest tests/examples/test_browser.py
+
+$(DOCS)/.ready: requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement requirements-docs.txt
+	@touch $@
+
 $(READY): pyproject.toml requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "async-comfy needs Python 3.11 or later; PYTHON=... chooses another one."; exit 1; }
@@ -66,4 +80,4 @@ $(READY): pyproject.toml requirements-dev.txt constraints.txt
 	@touch $@
 
 clean:  ## remove what the above made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis demo-output dist site
+	rm -rf $(VENV) $(DOCS) .cache .mypy_cache .ruff_cache .hypothesis demo-output dist site
