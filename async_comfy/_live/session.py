@@ -146,7 +146,9 @@ class Session:
         self.logs = Logs(self._http)
         self._downloads = Downloads(self._http)
         self._uploads = Uploads(self._http)
-        self._board = Switchboard(self._http, self.queue, self.history, self._downloads, self._journal)
+        self._board = Switchboard(
+            self._http, self.queue, self.history, self.nodes, self._downloads, self._journal
+        )
         self._router, self._inquiry = self._board.router, self._board.inquiry
         self._submissions = self._board.submissions
         self._cancellation = Cancellation(

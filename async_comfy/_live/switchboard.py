@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from async_comfy._live.api import History, Queue
+from async_comfy._live.api import History, Nodes, Queue
 from async_comfy._live.http import Http
 from async_comfy._live.inquiry import Inquiry
 from async_comfy._live.journal import Journal
@@ -25,7 +25,13 @@ class Switchboard:
     """
 
     def __init__(
-        self, http: Http, queue: Queue, history: History, files: FileSource, journal: Journal | None
+        self,
+        http: Http,
+        queue: Queue,
+        history: History,
+        nodes: Nodes,
+        files: FileSource,
+        journal: Journal | None,
     ) -> None:
         self.url = str(http.access)
         self.router = Router(attendant=self)
@@ -34,6 +40,7 @@ class Switchboard:
         self.opened = False
         self.up = False
         self.failure: ComfyError | None = None
+        self._nodes = nodes
         self._files = files
         self._journal = journal
 
@@ -75,6 +82,7 @@ class Switchboard:
     def link_up(self) -> None:
         """Keeper: connected; of what happened meanwhile nobody told us."""
         self.up = True
+        self._nodes.forget()
         self.router.connected()
         for life in self.router.open():
             if life.gap:

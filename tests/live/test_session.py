@@ -117,6 +117,17 @@ async def test_a_job_that_ended_can_be_read_after_its_session_closed() -> None:
     assert names[0] == "ExecutionStart"
 
 
+async def test_declarations_are_asked_once_and_again_after_a_reconnect() -> None:
+    """object_info is kept per class, as long as it is surely the same server that answers."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        for _ in range(2):
+            await session.nodes.get("SaveImage")
+        await server.drop_sockets()
+        await until(lambda: session.statistics().connections == 2)
+        await session.nodes.get("SaveImage")
+        assert server.requests.count("GET", "/object_info/SaveImage") == 2
+
+
 async def _drain(job: object) -> None:
     async for _ in job:  # type: ignore[attr-defined]  # a Job
         pass

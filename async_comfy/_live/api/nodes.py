@@ -15,6 +15,10 @@ class Nodes:
         self._http = http
         self._known: dict[str, dict[str, Any]] = {}
 
+    def forget(self) -> None:
+        """What was asked is asked again: after a reconnect another server may answer, or a newer one."""
+        self._known.clear()
+
     async def get(self, class_type: str) -> dict[str, Any]:
         """One class's declaration, asked once. Raises: NotFound where the server has no such class."""
         if class_type not in self._known:
