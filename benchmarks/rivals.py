@@ -195,7 +195,7 @@ def _free_port() -> int:
 def _wait_for(url: str) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
+        with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=1):  # noqa: S310  # loopback
             return
         time.sleep(0.1)
     raise TimeoutError(f"{url} does not answer")
