@@ -172,7 +172,7 @@ class Unknown(Event, frozen=True, kw_only=True):
 
 
 class Gap(Event, frozen=True, kw_only=True):
-    """Ours: the socket was away for `seconds`. Events of that time are gone; facts were looked up."""
+    """Ours: the socket was away for `seconds`. Events of that time are gone; the outcome is looked up."""
 
     type: ClassVar[str] = "gap"
     seconds: float = 0.0

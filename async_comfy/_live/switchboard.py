@@ -9,6 +9,7 @@ from async_comfy._live.inquiry import Inquiry
 from async_comfy._live.journal import Journal
 from async_comfy._live.submission import Submissions
 from async_comfy.errors import Closed, ComfyError
+from async_comfy.events import Gap
 from async_comfy.protocol import outcome
 from async_comfy.protocol.job import Fact, Life
 from async_comfy.protocol.progress import measure
@@ -40,6 +41,7 @@ class Switchboard:
         self.opened = False
         self.up = False
         self.failure: ComfyError | None = None
+        self._down_at = 0.0
         self._nodes = nodes
         self._files = files
         self._journal = journal
@@ -87,11 +89,13 @@ class Switchboard:
         for life in self.router.open():
             if life.gap:
                 self.inquiry.suspect(life, AWAY)
+                self._tell_of_gap(life)
         self.inquiry.hurry()
 
     def link_down(self) -> None:
         """Keeper: the connection was lost."""
         self.up = False
+        self._down_at = time.monotonic()
         self.router.disconnected()
 
     def link_moved(self) -> None:
@@ -119,6 +123,10 @@ class Switchboard:
             adopt(life, verdict.entry, self.router, now)
         self._end(life, verdict.fact, verdict)
         self.submissions.arrived(life)
+
+    def _tell_of_gap(self, life: Life) -> None:
+        if life.listener is not None:
+            life.listener.heard(Gap(prompt_id=life.prompt_id, seconds=time.monotonic() - self._down_at))
 
     def _end(self, life: Life, fact: Fact, verdict: Verdict) -> None:
         if life.learn(fact, time.monotonic()) and life.over:

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from async_comfy import Closed, Executing, Session
+from async_comfy import Closed, Executing, Gap, Session
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import diffusion, picture
 from tests.live.waiting import until
@@ -39,6 +39,21 @@ async def test_a_job_that_ended_while_the_socket_was_away_resolves_with_its_outp
 
     assert [file.kind for file in result.files] == ["images"]
     assert session.statistics().looks >= 1
+
+
+async def test_a_watcher_is_told_of_the_gap() -> None:
+    """Events may be missing between what came before and what comes after, and the watcher knows it."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        server.hold("node")
+        job = await session.submit(picture(8))
+        await server.until_at("node")
+        await server.drop_sockets()
+        await until(lambda: session.statistics().connections == 2)
+        server.release()
+        gaps = [event async for event in job if isinstance(event, Gap)]
+
+    assert [gap.prompt_id for gap in gaps] == [job.id]
+    assert gaps[0].seconds >= 0
 
 
 async def test_strangers_prompts_reach_nobody() -> None:
