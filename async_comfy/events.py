@@ -6,6 +6,9 @@ data) and `Gap` (the socket was away for a while, so events may be missing).
 
 Sources: ComfyUI ``server.py`` (``send_sync``, ``encode_bytes``), ``execution.py`` and
 ``comfy_execution/progress.py``.
+
+Those that hold nothing but numbers, strings and bytes can be in no cycle: the garbage collector is spared
+them (``gc=False``).
 """
 
 from typing import Any, ClassVar
@@ -20,7 +23,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     prompt_id: str | None = None
 
 
-class Status(Event, frozen=True, kw_only=True):
+class Status(Event, frozen=True, kw_only=True, gc=False):
     """The server's queue changed: `queue_remaining` counts everybody's prompts, the running one too.
 
     `sid` (the client id as the server knows it) comes only in the first message of a connection.
@@ -38,7 +41,7 @@ class FeatureFlags(Event, frozen=True, kw_only=True):
     flags: dict[str, Any] = {}
 
 
-class ExecutionStart(Event, frozen=True, kw_only=True):
+class ExecutionStart(Event, frozen=True, kw_only=True, gc=False):
     """The prompt left the queue and runs. `timestamp`: the server's clock, milliseconds since 1970."""
 
     type: ClassVar[str] = "execution_start"
@@ -53,7 +56,7 @@ class ExecutionCached(Event, frozen=True, kw_only=True):
     timestamp: int | None = None
 
 
-class Executing(Event, frozen=True, kw_only=True):
+class Executing(Event, frozen=True, kw_only=True, gc=False):
     """`node` runs now; None is the end mark: the run is over and its history is written."""
 
     type: ClassVar[str] = "executing"
@@ -61,7 +64,7 @@ class Executing(Event, frozen=True, kw_only=True):
     display_node: str | None = None
 
 
-class Progress(Event, frozen=True, kw_only=True):
+class Progress(Event, frozen=True, kw_only=True, gc=False):
     """`node` did `value` of `max` steps. The server skips steps when they come too fast."""
 
     type: ClassVar[str] = "progress"
@@ -70,7 +73,7 @@ class Progress(Event, frozen=True, kw_only=True):
     max: int | float = 0
 
 
-class NodeProgress(msgspec.Struct, frozen=True):
+class NodeProgress(msgspec.Struct, frozen=True, gc=False):
     """One node inside a `ProgressState`. A node that failed stays "running"."""
 
     value: int | float = 0
@@ -98,7 +101,7 @@ class Executed(Event, frozen=True, kw_only=True):
     output: dict[str, Any] | None = None
 
 
-class ExecutionSuccess(Event, frozen=True, kw_only=True):
+class ExecutionSuccess(Event, frozen=True, kw_only=True, gc=False):
     """All went well. The history entry may still be on its way; the end mark says that it is there."""
 
     type: ClassVar[str] = "execution_success"
@@ -130,7 +133,7 @@ class ExecutionError(Event, frozen=True, kw_only=True):
     timestamp: int | None = None
 
 
-class Preview(Event, frozen=True, kw_only=True):
+class Preview(Event, frozen=True, kw_only=True, gc=False):
     """A picture in the making. `data` is a whole image file of `media_type`.
 
     `node` is None when the server sent no metadata with it (binary kind 1).
@@ -151,7 +154,7 @@ class Preview(Event, frozen=True, kw_only=True):
         )
 
 
-class ProgressText(Event, frozen=True, kw_only=True):
+class ProgressText(Event, frozen=True, kw_only=True, gc=False):
     """A line of text that `node` shows while it works (binary kind 3)."""
 
     type: ClassVar[str] = "progress_text"
@@ -171,7 +174,7 @@ class Unknown(Event, frozen=True, kw_only=True):
     data: Any = None
 
 
-class Gap(Event, frozen=True, kw_only=True):
+class Gap(Event, frozen=True, kw_only=True, gc=False):
     """Ours: the socket was away for `seconds`. Events of that time are gone; the outcome is looked up."""
 
     type: ClassVar[str] = "gap"

@@ -5,11 +5,11 @@ import gc
 import tracemalloc
 from typing import Any
 
-from async_comfy import Session, Workflow
+from async_comfy import Session, Workflow, tune_gc
 from benchmarks import traffic
 from benchmarks.contestants import Contestant, Ours, Queued, Raw
 from benchmarks.fleet import Fleet
-from benchmarks.machine import alone, peak_bytes, seasoned
+from benchmarks.machine import alone, collector_pauses, peak_bytes, seasoned
 from benchmarks.prompts import Row, Size, turn
 from benchmarks.tables import Table
 
@@ -18,6 +18,7 @@ PROMPTS = 10_000
 SERVERS = 100
 TRACED = 2_000  # tracing costs; the state of each is the same
 _LINES = 8
+TUNED = f"{Ours.name}, tune_gc()"
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -26,12 +27,15 @@ def measure(quick: bool) -> dict[str, Any]:
     size = Size(SERVERS, prompts, prompts, 2000)
     return {
         "size": str(size),
-        "rows": {kind.name: alone(crowded, kind, size) for kind in (Ours, Raw, Queued)},
+        "rows": {
+            **{kind.name: alone(crowded, kind, size) for kind in (Ours, Raw, Queued)},
+            TUNED: alone(crowded, Ours, size, tuned=True),
+        },
         "state": {how: alone(state, how, TRACED // (10 if quick else 1)) for how in ("submit", "run")},
     }
 
 
-def crowded(kind: type[Contestant], size: Size) -> Row:
+def crowded(kind: type[Contestant], size: Size, *, tuned: bool = False) -> Row:
     """One contestant with all prompts in flight at once."""
 
     async def once() -> Row:
@@ -39,7 +43,12 @@ def crowded(kind: type[Contestant], size: Size) -> Row:
         with Fleet(size.servers) as fleet:
             return await turn(fleet, size, "result", kind)
 
-    return {**asyncio.run(once()), "peak_mib": peak_bytes() / (1 << 20)}
+    if tuned:
+        tune_gc()
+    with collector_pauses() as pauses:
+        row = asyncio.run(once())
+    pause_ms = max(pauses, default=0.0) * 1000
+    return {**row, "peak_mib": peak_bytes() / (1 << 20), "pause_ms": pause_ms}
 
 
 def state(how: str, prompts: int) -> dict[str, Any]:
@@ -96,9 +105,16 @@ def _short(path: str) -> str:
 def tables(result: dict[str, Any]) -> list[Table]:
     """For the report."""
     ours = result["rows"][Ours.name]["cpu_us"]
-    header = ["", "CPU, us a prompt", "times ours", "makespan, s", "peak memory, MiB"]
+    header = [
+        "",
+        "CPU, us a prompt",
+        "times ours",
+        "makespan, s",
+        "peak memory, MiB",
+        "collector's longest pause, ms",
+    ]
     rows = [
-        (name, row["cpu_us"], row["cpu_us"] / ours, row["wall_s"], row["peak_mib"])
+        (name, row["cpu_us"], row["cpu_us"] / ours, row["wall_s"], row["peak_mib"], row["pause_ms"])
         for name, row in result["rows"].items()
     ]
     weighed = result["state"]

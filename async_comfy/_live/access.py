@@ -43,7 +43,7 @@ class Access:
 
     def http(self, path: str) -> URL:
         """The URL of a route ("/prompt") below the base."""
-        prefix = self.url.path.rstrip("/")
+        prefix = self.url.raw_path.rstrip("/")
         if self.cloud and not prefix:
             prefix = "/api"
         return self.url.with_path(prefix + quote(path, safe="/%"), encoded=True)

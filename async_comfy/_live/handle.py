@@ -4,7 +4,7 @@ The job lives on the server. Dropping the handle leaves it running; `async with`
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -50,7 +50,7 @@ class Job:
         session: "Session",
         board: "Switchboard",
         life: Life,
-        seeds: dict[str, int],
+        seeds: Mapping[str, int],
         *,
         keep_events: bool,
     ) -> None:
@@ -154,16 +154,26 @@ class Job:
         if not self.done:
             await self._session.cancel_in_courtesy(self)
 
-    def heard(self, item: Item) -> None:
-        """Listener: something of this job. Not for users."""
+    def heard(self, event: Event) -> None:
+        """Listener: an event of this job. Not for users."""
+        for box in self._mailboxes or ():
+            box.put(event)
+        if self._keeps:
+            self._keep(event)
+
+    def heard_gauge(self, raw: bytes) -> None:
+        """Listener: a gauge of this job; kept only until there is a watcher to take it. Not for users."""
         boxes = self._mailboxes
-        for box in boxes or ():
-            box.put(item)
-        # Facts are kept for watchers that come later; gauges only until there is one to take them.
-        if self._keeps and not (boxes and isinstance(item, bytes)):
-            if self._log is None:
-                self._log = Mailbox()
-            self._log.put(item)
+        if boxes:
+            for box in boxes:
+                box.put(raw)
+        elif self._keeps:
+            self._keep(raw)
+
+    def _keep(self, item: Item) -> None:
+        if self._log is None:
+            self._log = Mailbox()
+        self._log.put(item)
 
     def ended(self) -> None:
         """Listener: the outcome stands, or the session does not. Not for users."""

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
+from multidict import CIMultiDict
 from yarl import URL
 
 from async_comfy._live.access import Access
+from async_comfy._live.courier import Courier, Declined
 from async_comfy.errors import Closed, ComfyError, Denied, NotComfyUI, NotFound, UnexpectedAnswer, Unreachable
 
 CONNECTIONS = 64  # at once to one server; it answers one at a time anyway
@@ -47,8 +49,9 @@ class Answer(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The beginning of the body, for a message."""
-        return self.body[: 4 * _SHOWN].decode(errors="replace").strip()[:_SHOWN]
+        """What the body says, for a message: one line, of a JSON error its own words."""
+        words = _words(self.body) or self.body[: 4 * _SHOWN].decode(errors="replace")
+        return " ".join(words.split())[:_SHOWN]
 
 
 class Http:
@@ -59,6 +62,7 @@ class Http:
         self.requests = 0
         self._connections = connections
         self._client: aiohttp.ClientSession | None = None
+        self._courier: Courier | None = None
         self._routes: dict[str, URL] = {}
 
     def __repr__(self) -> str:
@@ -71,11 +75,17 @@ class Http:
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self.access.proxy,
         )
+        self._courier = Courier.to(
+            self.access, most=self._connections, connect_s=CONNECT_S, answer_s=ANSWER_S
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._courier is not None:
+            self._courier.close()
+            self._courier = None
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
@@ -120,6 +130,22 @@ class Http:
                 response.release()
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from error
+
+    async def deliver(self, path: str, body: bytes) -> Answer:
+        """A POST of JSON as by `ask`, the quick way where the server can be reached by it.
+
+        Raises: Unreachable, Closed
+        """
+        if self._courier is None:
+            return await self.ask("POST", path, body=body)
+        try:
+            answered = await self._courier.post(path, body)
+        except Declined:
+            return await self.ask("POST", path, body=body)  # which tells why
+        except OSError as error:
+            raise unreachable(self.access, error, sent=True) from error
+        self.requests += 1
+        return Answer(answered.status, CIMultiDict(answered.headers), answered.body)
 
     @asynccontextmanager
     async def open(
@@ -243,6 +269,37 @@ def denied(status: int) -> Denied:
         else "The credentials are not enough, or the server refuses this origin."
     )
     return Denied(f"The server refused access ({status}).", status=status, hint=hint)
+
+
+class _Wrong(msgspec.Struct, frozen=True):
+    msg: str = ""
+    loc: list[str | int] = []
+
+
+class _Details(msgspec.Struct, frozen=True):
+    errors: list[_Wrong] = []
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str
+    details: _Details | str | None = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    error: _Error | str
+
+
+def _words(body: bytes) -> str:
+    """The sentence in a JSON error of ComfyUI; empty where it is something else."""
+    try:
+        said = msgspec.json.decode(body, type=_Said).error
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ""
+    if isinstance(said, str):
+        return said
+    wrong = said.details.errors if isinstance(said.details, _Details) else []
+    more = [f"{'.'.join(map(str, one.loc))}: {one.msg}" for one in wrong]
+    return "; ".join([said.message.rstrip("."), *more]) if more else said.message
 
 
 def _not_comfy(what: str, status: int, headers: Mapping[str, str], body: bytes) -> NotComfyUI:

@@ -18,6 +18,7 @@ Item = Event | bytes
 _STEP, _SNAPSHOT, _PREVIEW = 1, 8, 64
 _KEPT = {_STEP: 64, _SNAPSHOT: 2, _PREVIEW: 2}
 HEAVIEST = 512  # 512 steps, 64 snapshots or 8 previews: a pause within a run costs nothing
+_MOST = {bytes: _SNAPSHOT, Progress: _STEP, ProgressState: _SNAPSHOT, Preview: _PREVIEW}
 MOST_FACTS = 10_000  # a run says a few for each node; only a node that floods comes here
 
 
@@ -41,20 +42,26 @@ class Mailbox:
 
     def put(self, item: Item) -> None:
         """Adds; thins out the gauges where too much of them waits."""
-        self._items.append(item)
-        self._weight += _weight(item)
+        items = self._items
+        items.append(item)
+        self._weight += _MOST.get(type(item), 0)
         if self._weight > HEAVIEST:
-            self._thin()
-        elif len(self._items) > MOST_FACTS + HEAVIEST:
-            self._drop_oldest()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._weigh()
+        elif len(items) > MOST_FACTS + HEAVIEST:
+            items.popleft()
+            self.dropped += 1
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Nothing more will come; what is here can still be taken."""
         self.closed = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def copy(self) -> "Mailbox":
         """The same content for another watcher."""
@@ -64,25 +71,29 @@ class Mailbox:
 
     def take(self) -> Event | None:
         """The next event, in the order in which they came; None when nothing waits."""
-        while self._items:
-            item = self._items.popleft()
-            self._weight -= _weight(item)
+        items = self._items
+        while items:
+            item = items.popleft()
             if not isinstance(item, bytes):
                 return item
             try:
-                return frames.decode_text(item)
+                return frames.decode_gauge(item)
             except frames.BrokenFrame:
                 self.dropped += 1  # it began like a gauge; that is all that was looked at
+        self._weight = 0
         return None
 
     async def wait(self) -> None:
         """Returns when something waits or nothing more will come."""
         while not self._items and not self.closed:
             self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._waiter
+
+    def _weigh(self) -> None:
+        """What was taken is still counted: counts anew, and thins out where it is too much even so."""
+        self._weight = sum(map(_weight, self._items))
+        if self._weight > HEAVIEST:
+            self._thin()
 
     def _thin(self) -> None:
         """Keeps every fact, and the newest few gauges of each kind, in order."""
@@ -97,17 +108,9 @@ class Mailbox:
         self._items = kept
         self._weight = sum(map(_weight, kept))
 
-    def _drop_oldest(self) -> None:
-        self._weight -= _weight(self._items.popleft())
-        self.dropped += 1
-
 
 def _weight(item: Item) -> int:
     """0 for facts."""
-    if isinstance(item, bytes):
-        return _STEP if frames.is_step(item) else _SNAPSHOT
-    if isinstance(item, Progress):
+    if type(item) is bytes and frames.is_step(item):
         return _STEP
-    if isinstance(item, ProgressState):
-        return _SNAPSHOT
-    return _PREVIEW if isinstance(item, Preview) else 0
+    return _MOST.get(type(item), 0)

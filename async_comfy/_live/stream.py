@@ -8,7 +8,6 @@ Nothing here ever pauses reading: a client that stops reading stalls the server 
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -27,9 +26,9 @@ from websockets.protocol import Event, State
 
 from async_comfy._live.access import Access
 from async_comfy._live.http import denied, unreachable
+from async_comfy._live.landing import landing
 from async_comfy.errors import ComfyError, NotComfyUI, Unreachable
 
-READ_BYTES = 1 << 18  # what asyncio itself reads at once
 FRAME_BYTES = 1 << 30  # one `executed` was seen above 4 MiB; this only stops a runaway
 OPEN_S = 15.0  # a server that loads a model answers the handshake late
 CLOSE_S = 1.0  # for the closing handshake; the job of closing in 5 s is shared with others
@@ -53,19 +52,6 @@ class Reader(Protocol):
         ...
 
 
-class _Buffer(threading.local):
-    """Where reads of this thread's sockets land: without it asyncio allocates 256 KiB for every read.
-
-    One is enough: asyncio asks for it, fills it and hands it over within one callback.
-    """
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ_BYTES))
-
-
-_buffer = _Buffer()
-
-
 class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
     """A WebSocket whose messages go straight to a `Reader`.
 
@@ -78,6 +64,7 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._view = landing()
         self._ours = False  # frames are: after the handshake, until the core ends it
         self._shaken = False  # the head of the answer to the handshake is through
         self._head = b""  # its last bytes
@@ -89,11 +76,11 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read into; asyncio calls it."""
-        return _buffer.view
+        return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes were read; asyncio calls it."""
-        self.data_received(bytes(_buffer.view[:nbytes]))
+        self.data_received(self._view[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Cuts frames."""
@@ -148,21 +135,24 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
     def _take_frames(self, data: bytes) -> int:
         """Takes every whole frame; where the first unfinished one begins."""
         at, end, now = 0, len(data), time.monotonic()
+        take_text, fragments = self.reader.take_text, self._fragments
         while end - at >= 2:
             length, start = data[at + 1], at + 2
             if length == 126:
-                start += 2
-                length = int.from_bytes(data[at + 2 : start])
+                start = at + 4
+                if start > end:
+                    return at
+                length = data[at + 2] << 8 | data[at + 3]
             elif length == 127:
-                start += 8
+                start = at + 10
+                if start > end:
+                    return at
                 length = int.from_bytes(data[at + 2 : start])
             elif length > 127:
                 # A server must not mask its frames: the core will say so, and close.
                 self._ours = False
                 self._take_by_core(data[at:])
                 return end
-            if start > end:
-                return at
             if length > FRAME_BYTES:
                 self._ours = False
                 self._take_by_core(data[at:start])
@@ -172,9 +162,9 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
                 self._wanted = stop - at
                 return at
             head = data[at]
-            if head == _TEXT and not self._fragments:
-                self.reader.take_text(data[start:stop], now)
-            elif head == _BINARY and not self._fragments:
+            if head == _TEXT and not fragments:
+                take_text(data[start:stop], now)
+            elif head == _BINARY and not fragments:
                 self.reader.take_binary(data[start:stop], now)
             else:
                 self._take_by_core(data[at:stop])

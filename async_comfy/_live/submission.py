@@ -66,7 +66,7 @@ class Submissions:
         while life.state is State.SUBMITTING:
             sent_at = time.monotonic()
             try:
-                answer = await self._http.ask("POST", "/prompt", body=body)
+                answer = await self._http.deliver("/prompt", body)
             except Unreachable as error:
                 if not error.sent:
                     raise

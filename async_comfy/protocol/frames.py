@@ -103,6 +103,8 @@ _Known = (
     | _ExecutionError
 )
 _KNOWN: msgspec.json.Decoder[_Known] = msgspec.json.Decoder(_Known)
+_STEP = msgspec.json.Decoder(_Progress)
+_SNAPSHOT = msgspec.json.Decoder(_ProgressState)
 
 
 class _Metadata(msgspec.Struct):
@@ -161,31 +163,53 @@ def credential_key(raw: bytes) -> str | None:
 SNAPSHOT_HEAD = b'{"type": "progress_state", "data": {"prompt_id": "'
 STEP_HEAD = b'{"type": "progress", "data": {"value": '
 _PROMPT_MARK = b'"prompt_id": "'
-_SNAPSHOT_ID = slice(len(SNAPSHOT_HEAD), len(SNAPSHOT_HEAD) + _UUID_CHARS)
-_AFTER_ID = _SNAPSHOT_ID.stop
 
 
-def snapshot_owner(raw: bytes) -> str | None:
-    """The prompt id of a frame with `SNAPSHOT_HEAD`, a `progress_state`.
+NOTHING = b"\0"
+"""A mark that no text frame holds."""
 
-    None is always safe: the frame is then decoded like every other.
+
+def gauge_owner(raw: bytes) -> str | None:
+    """The prompt id of a `progress_state` or a `progress`, told without decoding.
+
+    None where it is neither, or not told for certain: the frame is then decoded like every other.
     """
-    owner = raw[_SNAPSHOT_ID]
-    if raw[_AFTER_ID : _AFTER_ID + 1] != b'"' or b"\\" in owner:
+    if raw.startswith(SNAPSHOT_HEAD):
+        at = len(SNAPSHOT_HEAD)
+    elif raw.startswith(STEP_HEAD):
+        mark = raw.find(_PROMPT_MARK, len(STEP_HEAD))
+        if mark < 0 or _nested(raw, mark):
+            return None
+        at = mark + len(_PROMPT_MARK)
+    else:
         return None
-    return owner.decode("ascii", "replace")
-
-
-def step_owner(raw: bytes) -> str | None:
-    """The prompt id of a frame with `STEP_HEAD`, a `progress`; None as above."""
-    mark = raw.find(_PROMPT_MARK, len(STEP_HEAD))
-    at = mark + len(_PROMPT_MARK)
     end = at + _UUID_CHARS
     owner = raw[at:end]
-    nested = b"{" in raw[len(STEP_HEAD) : mark]
-    if mark < 0 or nested or raw[end : end + 1] != b'"' or b"\\" in owner:
+    if raw[end : end + 1] != b'"' or b"\\" in owner:
         return None
     return owner.decode("ascii", "replace")
+
+
+def gauge_marks(prompt_id: str) -> tuple[bytes, bytes]:
+    """By which this prompt's gauges are told among all frames.
+
+    How a `progress_state` begins, and what `is_step_of` looks for; `NOTHING` where the prompt id is not as
+    plain as a UUID.
+    """
+    if not prompt_id.isascii() or not prompt_id.replace("-", "").isalnum():
+        return NOTHING, NOTHING
+    owner = prompt_id.encode() + b'"'
+    return SNAPSHOT_HEAD + owner, _PROMPT_MARK + owner
+
+
+def is_step_of(raw: bytes, mark: bytes) -> bool:
+    """Whether a frame is a `progress` of the prompt with this mark. A wrong no is safe."""
+    return raw.startswith(STEP_HEAD) and (at := raw.find(mark, len(STEP_HEAD))) > 0 and not _nested(raw, at)
+
+
+def _nested(raw: bytes, end: int) -> bool:
+    """Whether up to there more was opened than the message and its data."""
+    return raw.count(b"{", 0, end) != 2
 
 
 def is_step(raw: bytes) -> bool:
@@ -193,10 +217,20 @@ def is_step(raw: bytes) -> bool:
     return raw.startswith(STEP_HEAD)
 
 
-def decode_gauge(raw: bytes) -> Event | None:
-    """The event in a gauge frame that was kept as it came; None where it is broken."""
+def decode_gauge(raw: bytes) -> Event:
+    """The event in a frame that `gauge_owner` or `is_step_of` knew. Raises: BrokenFrame."""
     try:
-        return decode_text(raw)
+        return (_STEP if is_step(raw) else _SNAPSHOT).decode(raw).data
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _decode_odd(raw)
+
+
+def read_gauge(gauge: bytes | Event | None) -> Event | None:
+    """What was kept of a gauge, decoded; None where it is broken."""
+    if not isinstance(gauge, bytes):
+        return gauge
+    try:
+        return decode_gauge(gauge)
     except BrokenFrame:
         return None
 

@@ -128,6 +128,9 @@ ENDING = frozenset({State.FAILING, State.STOPPING, State.SUCCEEDING, State.UNSET
 """The run said how it ends, or that it ended; what is missing is the other half."""
 
 
+_RUNNING = State.RUNNING  # every gauge asks; a member is looked up by a Python function
+
+
 def after(state: State, fact: Fact) -> State:
     """The state that follows. Total: what the table does not name changes nothing."""
     return TABLE[state].get(fact, state)
@@ -163,8 +166,12 @@ Shape = Mapping[str, NodeShape]
 class Listener(Protocol):
     """Who wants to hear of a prompt, told right after its life was brought up to date."""
 
-    def heard(self, item: Event | bytes) -> None:
-        """An event, or a gauge frame not yet decoded. Must not raise and never waits."""
+    def heard(self, event: Event) -> None:
+        """An event. Must not raise and never waits."""
+        ...
+
+    def heard_gauge(self, raw: bytes) -> None:
+        """A gauge, as it came; only while the life is `watched`. Must not raise and never waits."""
         ...
 
     def ended(self) -> None:
@@ -227,12 +234,6 @@ class Run:
                 self.steps[self.node] = self.step
         self.node, self.node_since = node, now
         self.step = self.step_first = None
-
-    def take_step(self, step: Step, now: float) -> None:
-        """Keeps the newest, and the node's first, as they came."""
-        self.step, self.step_at = step, now
-        if self.step_first is None:
-            self.step_first, self.step_first_at = step, now
 
 
 class Life:
@@ -349,19 +350,23 @@ class Life:
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Takes a `progress_state` of this prompt, decoded or not."""
-        if self.state is State.RUNNING and self.run is not None:
-            self.run.snapshot = snapshot
-        elif not self.over:
-            self.running(now).snapshot = snapshot
-            self.learn(Fact.WORKED, now)
+        if not self.over:
+            self._works(now).snapshot = snapshot
 
     def take_step(self, step: Step, now: float) -> None:
-        """Takes a `progress` of this prompt, decoded or not."""
-        if self.state is State.RUNNING and self.run is not None:
-            self.run.take_step(step, now)
-        elif not self.over:
-            self.running(now).take_step(step, now)
+        """Takes a `progress` of this prompt, decoded or not: the newest and the node's first are kept."""
+        if not self.over:
+            run = self._works(now)
+            run.step, run.step_at = step, now
+            if run.step_first is None:
+                run.step_first, run.step_first_at = step, now
+
+    def _works(self, now: float) -> Run:
+        run = self.run
+        if run is None or self.state is not _RUNNING:
+            run = self.running(now)
             self.learn(Fact.WORKED, now)
+        return run
 
     def _hear(self, fact: Fact, now: float) -> None:
         run = self.running(now)
@@ -404,7 +409,7 @@ class Life:
         """How many pictures the node said that it sends; at least one where that went missing."""
         run = self.run
         step = (run.step if run.node == node else run.steps.get(node)) if run is not None else None
-        event = frames.decode_gauge(step) if isinstance(step, bytes) else step
+        event = frames.read_gauge(step)
         if not isinstance(event, events.Progress):
             return int(self.gap)
         return int(event.max) if 0 <= event.max <= MOST_PICTURES else 0  # NaN and the like too

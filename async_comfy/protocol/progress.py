@@ -5,9 +5,9 @@ A unit is what moves the bar; it is no promise of time. The pace comes from the 
 steps, which are all alike, and never from loading.
 """
 
-from async_comfy.events import Event, Progress, ProgressState
+from async_comfy.events import Progress, ProgressState
 from async_comfy.protocol import frames
-from async_comfy.protocol.job import Life, Run, Shape, Snapshot, State, Step
+from async_comfy.protocol.job import Life, Run, Shape, State
 from async_comfy.results import JobProgress
 
 MOST_STEPS = 1e9  # nobody waits for more
@@ -56,10 +56,10 @@ def _steps_left(shape: Shape, run: Run, step: float, steps: float) -> float:
 
 def _steps(run: Run) -> tuple[float, float]:
     """Value and max of the current node. V3 nodes send no `progress`, so the snapshot is asked too."""
-    event = _decoded(run.step)
+    event = frames.read_gauge(run.step)
     if isinstance(event, Progress):
         return _count(event.value), _count(event.max)
-    state = _decoded(run.snapshot)
+    state = frames.read_gauge(run.snapshot)
     node = state.nodes.get(run.node or "") if isinstance(state, ProgressState) else None
     return (_count(node.value), _count(node.max)) if node else (0, 0)
 
@@ -71,18 +71,9 @@ def _count(steps: float) -> float:
 
 def _pace(run: Run) -> float | None:
     """Steps a second of the current node; None before two of them were seen."""
-    first, last = _decoded(run.step_first), _decoded(run.step)
+    first, last = frames.read_gauge(run.step_first), frames.read_gauge(run.step)
     if not isinstance(first, Progress) or not isinstance(last, Progress):
         return None
     seconds = run.step_at - run.step_first_at
     steps = _count(last.value) - _count(first.value)
     return steps / seconds if seconds > 0 and steps > 0 else None
-
-
-def _decoded(gauge: Step | Snapshot | None) -> Event | None:
-    if not isinstance(gauge, bytes):
-        return gauge
-    try:
-        return frames.decode_text(gauge)
-    except frames.BrokenFrame:
-        return None

@@ -55,10 +55,11 @@ class Router:
         self.status_at = now
         self.queue_remaining: int | None = None
         self.mute: set[str] = set()  # classes of leaf nodes that were found to show nothing
-        self.posting = 0  # prompts sent and not yet answered
+        self._posting = 0
         self._early: deque[Event] = deque(maxlen=EARLY_EVENTS)
         self._attendant = attendant
         self._runs: Life | None = None
+        self._snapshot_head = self._step_mark = frames.NOTHING  # by which its gauges are told
         self._away = False
 
     def __repr__(self) -> str:
@@ -74,11 +75,23 @@ class Router:
         life.gap = life.gap or self._away
         self.lives[life.prompt_id] = life
 
+    @property
+    def posting(self) -> int:
+        """How many prompts were sent and not yet answered. With the last answer, all ids are known."""
+        return self._posting
+
+    @posting.setter
+    def posting(self, count: int) -> None:
+        self._posting = count
+        if not count:
+            self.counts.unclaimed += sum(event.prompt_id is None for event in self._early)
+            self._early.clear()
+
     def forget(self, life: Life) -> None:
         """Its later events are a stranger's."""
         self.lives.pop(life.prompt_id, None)
         if self._runs is life:
-            self._runs = None
+            self._follow(None)
 
     def rename(self, life: Life, prompt_id: str, now: float) -> None:
         """The server made its own id for this prompt (before client-made ids).
@@ -86,16 +99,23 @@ class Router:
         Its first events may have come before the answer that told the id: now they are its own.
         """
         known = self.lives.pop(life.prompt_id, None)
+        if self._runs is life:
+            self._follow(None)
         life.prompt_id = prompt_id
         if known is None:
             return  # it was over before the answer came
         self.lives[prompt_id] = life
         early, self._early = self._early, deque(maxlen=EARLY_EVENTS)
+        since = self._runs
+        self._follow(None)
         for event in early:
-            if event.prompt_id == prompt_id:
+            if event.prompt_id == prompt_id or (event.prompt_id is None and self._runs is life):
                 self._take(event, now)
-            else:
-                self._early.append(event)
+                continue
+            self._early.append(event)
+            if event.prompt_id is not None:
+                self._follow(None)
+        self._follow(since or self._runs)  # what was heard to run since then is newer
 
     def connected(self) -> None:
         """What is sent from now on misses nothing."""
@@ -104,7 +124,7 @@ class Router:
     def disconnected(self) -> None:
         """Events may be missed from now on: no preview is certain, every open job has a gap."""
         self._away = True
-        self._runs = None
+        self._follow(None)
         self.queue_remaining = None
         for life in self.lives.values():
             life.gap = True
@@ -113,25 +133,26 @@ class Router:
         """Takes a text frame; the life it concerned, None where it was nobody's. Never raises."""
         self.counts.frames += 1
         self.heard_at = now
-        # Three of four frames are gauges: these go the short way, and nobody decodes them here.
-        if raw.startswith(frames.SNAPSHOT_HEAD):
-            owner = frames.snapshot_owner(raw)
-            if owner is not None:
-                life = self.lives.get(owner)
-                if life is None:
-                    self._meet_stranger(None)
-                    return None
-                life.take_snapshot(raw, now)
-                return self._pass_on(life, raw) if life.watched else life
-        elif raw.startswith(frames.STEP_HEAD):
-            owner = frames.step_owner(raw)
-            if owner is not None:
-                life = self.lives.get(owner)
-                if life is None:
-                    self._meet_stranger(None)
-                    return None
-                life.take_step(raw, now)
-                return self._pass_on(life, raw) if life.watched else life
+        # Three of four frames are gauges: these go the short way, and nobody decodes them here. Nearly all
+        # are of the job that is known to run, so that is asked first.
+        life = self._runs
+        if life is not None and raw.startswith(self._snapshot_head):
+            life.take_snapshot(raw, now)
+        elif life is not None and frames.is_step_of(raw, self._step_mark):
+            life.take_step(raw, now)
+        elif (owner := frames.gauge_owner(raw)) is not None:
+            life = self.lives.get(owner)
+            if life is None:
+                self._meet_stranger(None)
+                return None
+            (life.take_step if frames.is_step(raw) else life.take_snapshot)(raw, now)
+        else:
+            return self._take_decoded(raw, now)
+        if life.watched and life.listener is not None:
+            life.listener.heard_gauge(raw)
+        return life
+
+    def _take_decoded(self, raw: bytes, now: float) -> Life | None:
         try:
             event = frames.decode_text(raw)
         except frames.BrokenFrame:
@@ -168,10 +189,11 @@ class Router:
         """The lives that have not ended."""
         return [life for life in self.lives.values() if not life.over]
 
-    def _pass_on(self, life: Life, raw: bytes) -> Life:
-        if life.listener is not None:
-            life.listener.heard(raw)
-        return life
+    def _follow(self, life: Life | None) -> None:
+        """This job is known to run, or none of ours is."""
+        if life is not self._runs:
+            self._runs = life
+            self._snapshot_head, self._step_mark = frames.gauge_marks(life.prompt_id if life else "")
 
     def _take(self, event: Event, now: float) -> Life | None:
         life = self.lives.get(event.prompt_id) if event.prompt_id is not None else None
@@ -181,16 +203,16 @@ class Router:
                 return None
             event = _credited(event, life)
         elif isinstance(event, events.Executing):
-            self._runs = None if event.node is None else life
+            self._follow(None if event.node is None else life)
         elif isinstance(event, events.ExecutionStart):
-            self._runs = life
+            self._follow(life)
         ended = life.apply(event, now, self.mute)
         if life.listener is not None:
             life.listener.heard(event)
         if ended:
             self.close(life)
         if self._attendant is not None:
-            if self.posting:
+            if self._posting:
                 self._attendant.arrived(life)
             if life.state is State.UNSETTLED:
                 self._attendant.unsettled(life)
@@ -212,7 +234,10 @@ class Router:
                 self.status_at = now
                 self.queue_remaining = event.queue_remaining
             case events.Preview() | events.ProgressText():
-                self.counts.unclaimed += self._runs is None
+                if self._runs is None and self._posting and self._early:
+                    self._early.append(event)  # the stranger that runs may turn out to be ours
+                else:
+                    self.counts.unclaimed += self._runs is None
                 return self._runs
             case events.Unknown():
                 self.counts.unknown += 1
@@ -223,8 +248,8 @@ class Router:
     def _meet_stranger(self, event: Event | None) -> None:
         # A stranger's prompt runs, so none of ours does, whatever we heard last.
         self.counts.strangers += 1
-        self._runs = None
-        if self.posting and event is not None:
+        self._follow(None)
+        if self._posting and event is not None:
             self._early.append(event)
 
 

@@ -113,6 +113,8 @@ class Workflow:
         self._nodes: dict[str, Record] = {}
         self._owner: object = object()
         self._shape: Mapping[str, NodeShape] | None = None
+        self._files: list[FileInput] | None = None
+        self._literal_seeds: Mapping[str, int] | None = None
         self._ui: dict[str, Any] | None = None
         self._place = "workflow"
         self._unresolved = False
@@ -216,6 +218,7 @@ class Workflow:
         other._shape = self.shape  # made here, or every one of a thousand copies would make its own
         other._ui, other._place, other._unresolved = self._ui, self._place, self._unresolved
         other._edited = self._edited
+        other._files, other._literal_seeds = self._files, self._literal_seeds
         self._owner = object()  # from here on neither owns the shared nodes, so either copies before it edits
         return other
 
@@ -330,6 +333,7 @@ class Workflow:
             self._drop(other, name)
         del self._nodes[key]
         self._shape, self._edited = None, True
+        self._files = self._literal_seeds = None
 
     def connect(self, source: "Node | str", slot: int, target: "Node | str", name: str) -> None:
         """Links output number `slot` of `source` to the input `name` of `target`.
@@ -363,17 +367,26 @@ class Workflow:
 
     def files(self) -> list[FileInput]:
         """The files that must be on the server first, each with the input that waits for its name."""
-        return [
-            FileInput(key, name, value)
-            for key, record in self._nodes.items()
-            for name, value in record.inputs.items()
-            if isinstance(value, File)
-        ]
+        if self._files is None:
+            self._files = [
+                FileInput(key, name, value)
+                for key, record in self._nodes.items()
+                for name, value in record.inputs.items()
+                if isinstance(value, File)
+            ]
+        return self._files.copy()
 
     def seeds(self, object_info: ObjectInfo | None = None) -> dict[str, int]:
         """Every seed by its place: ``{"3.seed": 42}``. What `object_info` marks as seeds counts, too."""
         self._must_be_resolved()
         return {seed.path: seed.value for seed in seeds.found(self._nodes, object_info)}
+
+    @property
+    def literal_seeds(self) -> Mapping[str, int]:
+        """What `seeds` gives without `object_info`: read-only, shared by copies until a seed is edited."""
+        if self._literal_seeds is None:
+            self._literal_seeds = MappingProxyType(self.seeds())
+        return self._literal_seeds
 
     def with_seed(
         self,
@@ -463,7 +476,7 @@ class Workflow:
         where = f"{place} ({class_type}), input "
         held = {str(name): _held(class_type, name, value, where) for name, value in inputs.items()}
         self._nodes[key] = Record(self._owner, key, class_type, held, settle(rest, place))
-        self._shape = None
+        self._shape = self._files = self._literal_seeds = None
 
     def _must_be_resolved(self) -> None:
         if self._unresolved:
@@ -487,6 +500,7 @@ class Workflow:
             record = self._nodes[key] = record.owned_by(self._owner)
         record.encoded = None
         self._edited = True
+        self._files = self._literal_seeds = None
         return record
 
     def _put(self, key: str, name: str, value: Any) -> None:

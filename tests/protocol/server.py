@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from async_comfy.protocol.job import Life
-from async_comfy.protocol.recovery import Entry, Look, Queued, Recovery, Verdict, adopt, read_history
+from async_comfy.protocol.recovery import HistoryEntry, Look, Queued, Recovery, Verdict, adopt, read_history
 from async_comfy.protocol.router import Router
 from tests.protocol import wire
 from tests.protocol.wire import Frame
@@ -32,7 +32,7 @@ class Prompt:
             me if self.queued_at <= now < self.starts_at else nobody,
         )
 
-    def history(self, now: float) -> Entry | None:
+    def history(self, now: float) -> HistoryEntry | None:
         """GET /history/{id}, answered at `now`."""
         return read_history(self.kept if now >= self.kept_at else b"{}", self.id)
 

@@ -167,21 +167,21 @@ def test_the_owner_told_from_a_gauges_first_bytes_is_the_one_that_decoding_tells
     kind: str, data: Any
 ) -> None:
     raw = json.dumps({"type": kind, "data": data}).encode()
-    owner = wire.gauge_owner(raw)
+    owner = frames.gauge_owner(raw)
     assert owner is None or owner == frames.decode_text(raw).prompt_id
 
 
 @given(st.sampled_from(KINDS), objects(values | ids))
 def test_only_gauges_have_an_owner_told_from_their_first_bytes(kind: str, data: Any) -> None:
     raw = json.dumps({"type": kind, "data": data}).encode()
-    assert wire.gauge_owner(raw) is None or kind in {"progress", "progress_state"}
+    assert frames.gauge_owner(raw) is None or kind in {"progress", "progress_state"}
 
 
 def test_the_gauges_of_a_real_run_are_told_from_their_first_bytes() -> None:
     owner = str(uuid.uuid4())
     step, snapshot = wire.step(owner, "3", 1, 20), wire.snapshot(owner, {"3": (1, 20, "running")})
-    assert wire.gauge_owner(step.raw) == owner
-    assert wire.gauge_owner(snapshot.raw) == owner
+    assert frames.gauge_owner(step.raw) == owner
+    assert frames.gauge_owner(snapshot.raw) == owner
     assert frames.is_step(step.raw)
     assert not frames.is_step(snapshot.raw)
 

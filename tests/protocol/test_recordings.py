@@ -9,7 +9,7 @@ from async_comfy.events import Unknown
 from async_comfy.protocol import outcome
 from async_comfy.protocol.frames import BrokenFrame
 from async_comfy.protocol.job import Fact, Life, State
-from async_comfy.protocol.recovery import Entry, Look, Queued, Recovery, adopt, read_history
+from async_comfy.protocol.recovery import HistoryEntry, Look, Queued, Recovery, adopt, read_history
 from async_comfy.protocol.router import Router
 from tests.protocol import wire
 from tests.recording import NAMES, Answer, Frame, Kept, Open, Post, Recording, Shut, read
@@ -79,7 +79,7 @@ def replay(recording: Recording) -> dict[str | None, Session]:
     return sessions
 
 
-def entries(recording: Recording) -> dict[str, Entry]:
+def entries(recording: Recording) -> dict[str, HistoryEntry]:
     """What history said in the end of each prompt that was asked for."""
     bodies = {step.prompt_id: step.body for step in recording.steps if isinstance(step, Kept)}
     found = {prompt_id: read_history(body, prompt_id) for prompt_id, body in bodies.items()}

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from async_comfy import events
 from async_comfy.protocol import outcome, recovery
 from async_comfy.protocol.job import Fact, Life, State
-from async_comfy.protocol.recovery import Entry, Look, Queued, Recovery, adopt, read_history, read_queue
+from async_comfy.protocol.recovery import (
+    HistoryEntry,
+    Look,
+    Queued,
+    Recovery,
+    adopt,
+    read_history,
+    read_queue,
+)
 from async_comfy.protocol.router import Router
 from tests.protocol import wire
 from tests.protocol.odd import values
@@ -21,7 +29,7 @@ SMALL: wire.Shape = {"3": Node("KSampler", steps=2), "9": Node("SaveImage", leaf
 NOWHERE = Queued(frozenset(), frozenset())
 RUNNING = Queued(frozenset({P}), frozenset())
 PENDING = Queued(frozenset(), frozenset({P}))
-ABSENT: dict[str, Entry | None] = {P: None}
+ABSENT: dict[str, HistoryEntry | None] = {P: None}
 
 
 def played(how: str) -> list[Frame]:
@@ -297,11 +305,11 @@ def test_a_status_that_went_missing_does_not_make_the_server_be_asked_at_every_t
     [
         (RUNNING, {}, Fact.SEEN_RUNNING),
         (PENDING, {}, Fact.SEEN_PENDING),
-        (NOWHERE, {P: Entry()}, Fact.SEEN_COMPLETED),
+        (NOWHERE, {P: HistoryEntry()}, Fact.SEEN_COMPLETED),
     ],
 )
 def test_a_look_says_where_a_prompt_is_and_settles_the_doubt(
-    queue: Queued, history: dict[str, Entry | None], fact: Fact
+    queue: Queued, history: dict[str, HistoryEntry | None], fact: Fact
 ) -> None:
     _, life = accepted()
     doubts = Recovery()
@@ -429,7 +437,7 @@ def test_history_completes_what_was_heard() -> None:
 def test_a_class_that_shows_nothing_when_it_ran_is_remembered() -> None:
     router, life = accepted()
     life.shape = {"3": Node("KSampler"), "9": Node("UploadToCloud", leaf=True)}
-    adopt(life, Entry(), router, 2.0)
+    adopt(life, HistoryEntry(), router, 2.0)
     assert router.mute == {"UploadToCloud"}
 
 
@@ -437,7 +445,7 @@ def test_a_class_that_has_shown_something_is_never_taken_for_one_that_shows_noth
     """One output was dropped, blocked or no target of this prompt: its class shows things all the same."""
     router, life = accepted()
     life.shape = {"9": Node("SaveImage", leaf=True), "10": Node("SaveImage", leaf=True)}
-    adopt(life, Entry(outputs={"9": wire.image("a.png")}), router, 2.0)
+    adopt(life, HistoryEntry(outputs={"9": wire.image("a.png")}), router, 2.0)
     assert router.mute == set()
 
 

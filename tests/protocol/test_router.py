@@ -175,10 +175,58 @@ def test_the_events_that_came_before_the_answer_told_the_id_are_heard_in_order()
         frame.into(router)
         wire.executed(stranger, "9", {}).into(router)
     router.rename(life, made_by_server, 1.0)
-    facts = [frame.event for frame in early if wire.gauge_owner(frame.raw) is None]
+    facts = [frame.event for frame in early if frames.gauge_owner(frame.raw) is None]
     assert ear.events == facts
     assert life.state is State.COMPLETED
     assert ear.ends == 1
+
+
+def test_pictures_that_came_before_the_answer_are_heard_where_they_belong() -> None:
+    """They name no prompt: whose they are, the executing before them tells. A stranger's are nobody's."""
+    router = Router()
+    life, ear = listen(router)
+    made_by_server, stranger = wire.new_id(), wire.new_id()
+    router.posting = 1
+    for frame in (
+        wire.executing(stranger, "7"),
+        wire.picture(b"\xff\xd8\xff of the stranger"),
+        wire.executing(stranger, None),
+        wire.executing(made_by_server, "3"),
+        wire.picture(b"\xff\xd8\xff ours"),
+    ):
+        frame.into(router)
+    router.rename(life, made_by_server, 1.0)
+    wire.picture(b"\xff\xd8\xff ours, after the answer").into(router)
+    pictures = [event for event in ear.events if isinstance(event, events.Preview)]
+    assert [bytes(one.data[4:]) for one in pictures] == [b"ours", b"ours, after the answer"]
+    assert {(one.prompt_id, one.node) for one in pictures} == {(made_by_server, "3")}
+
+
+def test_who_runs_since_is_not_forgotten_over_what_came_before_the_answer() -> None:
+    """A prompt whose answer is late ran before the one that runs now."""
+    router = Router()
+    late, _ = listen(router)
+    running, ear = listen(router)
+    made_by_server = wire.new_id()
+    router.posting = 1
+    wire.executing(made_by_server, "3").into(router)
+    wire.executing(running.prompt_id, "3").into(router)
+    router.rename(late, made_by_server, 1.0)
+    assert wire.picture().into(router) is running
+    assert isinstance(ear.events[-1], events.Preview)
+
+
+def test_nothing_is_kept_once_every_prompt_is_answered() -> None:
+    """Pictures are large."""
+    router = Router()
+    life, ear = listen(router)
+    made_by_server = wire.new_id()
+    router.posting = 1
+    wire.executing(made_by_server, "3").into(router)
+    wire.picture().into(router)
+    router.posting = 0
+    router.rename(life, made_by_server, 1.0)
+    assert ear.heard_items == []
 
 
 def test_of_the_events_before_the_answer_the_newest_are_kept_and_no_more() -> None:

@@ -165,13 +165,6 @@ def run(prompt_id: str, shape: Shape = TEXT_TO_IMAGE, *, previews: bool = True) 
     yield executing(prompt_id, None)
 
 
-def gauge_owner(raw: bytes) -> str | None:
-    """Whose gauge a text frame is, told from its first bytes as the router does; None for other frames."""
-    if raw.startswith(frames.SNAPSHOT_HEAD):
-        return frames.snapshot_owner(raw)
-    return frames.step_owner(raw) if raw.startswith(frames.STEP_HEAD) else None
-
-
 def outputs(prompt_id: str, shape: Shape = TEXT_TO_IMAGE) -> dict[str, Any]:
     """What such a run leaves in history."""
     return {key: image(f"{prompt_id}_{key}.png") for key, node in shape.items() if node.leaf}
@@ -184,9 +177,13 @@ class Ear:
     heard_items: list[Event | bytes] = field(default_factory=list)
     ends: int = 0
 
-    def heard(self, item: Event | bytes) -> None:
+    def heard(self, event: Event) -> None:
         """Keeps it."""
-        self.heard_items.append(item)
+        self.heard_items.append(event)
+
+    def heard_gauge(self, raw: bytes) -> None:
+        """Keeps it."""
+        self.heard_items.append(raw)
 
     def ended(self) -> None:
         """Counts it."""

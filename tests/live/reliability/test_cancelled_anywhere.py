@@ -168,7 +168,7 @@ async def test_a_doing_may_be_cancelled_at_every_await(
     assert set(server.executions.values()) == {1}
 
 
-@pytest.mark.parametrize("doing", [submitting, running, in_a_block, cancelling])
+@pytest.mark.parametrize("doing", [submitting, running, in_a_block])
 async def test_a_job_that_is_held_at_the_server_is_gone_after_the_cancel(
     doing: Doing, tmp_path: Path, hasty: None
 ) -> None:
