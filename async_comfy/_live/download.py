@@ -2,13 +2,14 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 
 from anyio.to_thread import run_sync
 
+from async_comfy._live import telemetry
 from async_comfy._live.crowd import crowd
 from async_comfy._live.http import CHUNK_BYTES, Answer, Http, unexpected
 from async_comfy.errors import CallerError, UnexpectedAnswer, Unreachable
@@ -21,6 +22,9 @@ RESUMES = 3  # a download that breaks goes on where it was, so often in a row wi
 
 class Downloads:
     """The files of one server. A `FileSource`."""
+
+    changes = True
+    """Whether a whole answer to a question for the rest of a file means that it changed meanwhile."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -62,7 +66,8 @@ class Downloads:
         "error"; and what `stream` raises.
         """
         pairs = zip(files, names, strict=True)
-        return await crowd([partial(self._save_one, f, name, folder, existing) for f, name in pairs], AT_ONCE)
+        with telemetry.downloading(len(files)):
+            return await crowd([partial(self._save_one, f, n, folder, existing) for f, n in pairs], AT_ONCE)
 
     async def _part(
         self, file: OutputFile, at: int, etag: str | None
@@ -70,18 +75,25 @@ class Downloads:
         headers = {"Range": f"bytes={at}-"} if at else {}
         if at and etag:
             headers["If-Range"] = etag
-        params = {"filename": file.filename, "subfolder": file.subfolder, "type": file.folder}
-        async with self._http.open("GET", "/view", params=params, headers=headers) as response:
+        path, params = self._route(file)
+        async with self._http.open("GET", path, params=params, headers=headers) as response:
             if response.status == 416:
                 return  # it ended exactly where we stopped
             if response.status not in {200, 206}:
                 answer = Answer(response.status, response.headers, await response.read())
                 raise unexpected("GET", f"file {file.filename!r}", answer)
-            if at and response.status == 200:
+            if at and response.status == 200 and self.changes:
                 raise UnexpectedAnswer(f"The file {file.filename!r} changed while it was read.", status=200)
             tag = response.headers.get("ETag")
+            known = at if response.status == 200 else 0
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                yield chunk, tag
+                if known < len(chunk):
+                    yield chunk[known:], tag
+                known = max(0, known - len(chunk))
+
+    def _route(self, file: OutputFile) -> tuple[str, Mapping[str, str] | None]:
+        """Path and parameters of the question for a file's bytes."""
+        return "/view", {"filename": file.filename, "subfolder": file.subfolder, "type": file.folder}
 
     async def _save_one(
         self, file: OutputFile, name: PurePosixPath, folder: Path, existing: Existing

@@ -12,7 +12,7 @@ from async_comfy._live.api import History, Queue
 from async_comfy._live.crowd import crowd
 from async_comfy.errors import ComfyError, NetworkError
 from async_comfy.protocol.job import Life
-from async_comfy.protocol.recovery import Entry, Look, Queued, Recovery, Verdict
+from async_comfy.protocol.recovery import HistoryEntry, Look, Queued, Recovery, Verdict
 from async_comfy.protocol.router import Router
 
 TICK_S = 0.5  # between checks for what should have been heard, while jobs are open
@@ -96,12 +96,12 @@ class Inquiry:
             _log.info("a look at the server failed: %s", error)
             return None
 
-    async def _entries(self, lives: list[Life], queue: Queued) -> dict[str, Entry | None]:
+    async def _entries(self, lives: list[Life], queue: Queued) -> dict[str, HistoryEntry | None]:
         absent = [life.prompt_id for life in lives if life.prompt_id not in queue.running | queue.pending]
         answers = await crowd([partial(self._entry, prompt_id) for prompt_id in absent], AT_ONCE)
         return {prompt_id: entry for found in answers for prompt_id, entry in found.items()}
 
-    async def _entry(self, prompt_id: str) -> dict[str, Entry | None]:
+    async def _entry(self, prompt_id: str) -> dict[str, HistoryEntry | None]:
         """What history says of it; nothing where its answer makes no sense, which is its own trouble only."""
         try:
             return {prompt_id: await self._history.entry(prompt_id)}

@@ -4,13 +4,10 @@ The name that the server answers with is the only truth (ComfyUI server.py, imag
 name for the same bytes and numbers it for others. A name made of the content makes both moot.
 """
 
-import io
 import json
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import aiohttp
@@ -19,11 +16,12 @@ from anyio.to_thread import run_sync
 from blake3 import blake3
 
 from async_comfy._live.http import CHUNK_BYTES, Http, unexpected
+from async_comfy._live.places import checked_folder, checked_subfolder
+from async_comfy._live.sources import Borrowed, opened
 from async_comfy.errors import CallerError, NotComfyUI, NotFound
 from async_comfy.filenames import safe_name
 from async_comfy.workflow import File
 
-SPOOL_BYTES = 8 << 20  # a stream up to this stays in memory until its name is known
 HASH_CHARS = 32  # 128 bits of BLAKE3: no two files will share a name
 
 
@@ -61,10 +59,14 @@ class Uploads:
 
         With `mask_of` it goes as the mask of that picture (POST /upload/mask).
 
-        Raises: CallerError where it cannot be read; Unreachable, Denied, UnexpectedAnswer
+        Raises: CallerError where it cannot be read, where folder or subfolder lead elsewhere, and where it is
+        larger than the server takes; Unreachable, Denied, UnexpectedAnswer
         """
         file = source if isinstance(source, File) or hasattr(source, "__aiter__") else File(source)
-        async with _opened(file) as disk:
+        if isinstance(file, File):
+            checked_folder(file.folder)
+            checked_subfolder(file.subfolder)
+        async with opened(file) as disk:
             return await self._send_once(disk, file, mask_of)
 
     async def _send_once(
@@ -94,7 +96,7 @@ class Uploads:
         # The server reads names verbatim; quoting would percent-encode them.
         form = aiohttp.FormData(quote_fields=False)
         await run_sync(disk.seek, 0)
-        form.add_field("image", _Borrowed(disk), filename=place.name, content_type="application/octet-stream")
+        form.add_field("image", Borrowed(disk), filename=place.name, content_type="application/octet-stream")
         form.add_field("type", place.folder)
         form.add_field("subfolder", place.subfolder)
         if mask_of is not None:
@@ -102,6 +104,11 @@ class Uploads:
             form.add_field("original_ref", json.dumps(original))
         path = "/upload/mask" if mask_of is not None else "/upload/image"
         answer = await self._http.ask("POST", path, body=form)
+        if answer.status == 413:
+            raise CallerError(
+                f"{place.name} is larger than the server takes.",
+                hint="Start it with a larger --max-upload-size, and raise the limit of a proxy before it.",
+            )
         if answer.status != 200:
             raise unexpected("POST", path, answer)
         return _placed(answer.json(f"POST {path}"))
@@ -111,82 +118,6 @@ def _placed(body: Any) -> Uploaded:
     if not isinstance(body, dict) or not isinstance(body.get("name"), str):
         raise NotComfyUI("The answer to an upload names no file.", hint="Is this a ComfyUI?")
     return Uploaded(body["name"], str(body.get("subfolder") or ""), str(body.get("type") or "input"))
-
-
-class _Borrowed(io.BufferedIOBase):
-    """A file that aiohttp may read but not close: a retry reads it again."""
-
-    def __init__(self, disk: IO[bytes]) -> None:
-        self._disk = disk
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._disk.read(-1 if size is None else size)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._disk.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._disk.tell()
-
-    def close(self) -> None:
-        pass
-
-
-@asynccontextmanager
-async def _opened(file: File | AsyncIterator[bytes]) -> AsyncIterator[IO[bytes]]:
-    """The bytes as something to read twice: once for the name, once to send."""
-    try:
-        async with AsyncExitStack() as stack:
-            if isinstance(file, File) and file.kind == "path":
-                # Opened here and not in a thread: what a cancelled await would open there, nobody closes.
-                yield stack.enter_context(Path(file.value).open("rb"))  # noqa: ASYNC230, SIM115  # see above; the stack closes it
-                return
-            spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  # the stack closes it
-            disk = stack.enter_context(spool)
-            async for chunk in _chunks(file):
-                await run_sync(disk.write, chunk)
-            yield disk
-    except OSError as error:
-        name = getattr(file, "suggested_name", None) or "the file"
-        raise CallerError(f"Cannot read {name}: {error.strerror or error}.", hint="Check the path.") from None
-
-
-async def _chunks(file: File | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if not isinstance(file, File):
-        async for chunk in file:
-            yield chunk
-    elif file.kind == "url":
-        async for chunk in _fetched(file):
-            yield chunk
-    elif file.kind == "image":
-        yield await run_sync(_png, file.value)
-    else:
-        yield file.value
-
-
-async def _fetched(file: File) -> AsyncIterator[bytes]:
-    """A file of the web, asked for with none of the server's credentials."""
-    try:
-        async with (
-            aiohttp.ClientSession(trust_env=True) as client,
-            client.get(file.value, raise_for_status=True) as response,
-        ):
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                yield chunk
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise CallerError(f"Cannot fetch {file!r}: {type(error).__name__}.", hint="Check the URL.") from None
-
-
-def _png(image: Any) -> bytes:
-    data = io.BytesIO()
-    image.save(data, format="PNG")
-    return data.getvalue()
 
 
 def _digest(disk: IO[bytes]) -> str:

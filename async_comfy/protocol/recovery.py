@@ -37,16 +37,18 @@ _TOLD = frozenset({Fact.SEEN_RUNNING, Fact.SEEN_COMPLETED, Fact.SEEN_FAILED, Fac
 E = TypeVar("E", bound=events.Event)
 
 
-class _Status(msgspec.Struct):
+class HistoryStatus(msgspec.Struct):
+    """How a prompt ended, "success" or "error", and the messages that were sent on the way: type, data."""
+
     status_str: str | None = None
     messages: list[tuple[str, Any]] = []
 
 
-class Entry(msgspec.Struct):
+class HistoryEntry(msgspec.Struct):
     """One prompt in the server's history: what it made and how it ended."""
 
     outputs: dict[str, dict[str, Any] | None] = {}
-    status: _Status | None = None
+    status: HistoryStatus | None = None
 
     @property
     def fact(self) -> Fact:
@@ -82,7 +84,7 @@ class _Queue(msgspec.Struct):
 
 
 _QUEUE = msgspec.json.Decoder(_Queue)
-_HISTORY = msgspec.json.Decoder(dict[str, Entry])
+_HISTORY = msgspec.json.Decoder(dict[str, HistoryEntry])
 
 
 def read_queue(body: bytes) -> Queued:
@@ -99,7 +101,7 @@ def read_queue(body: bytes) -> Queued:
     return Queued(_ids(queue.queue_running), _ids(queue.queue_pending))
 
 
-def read_history(body: bytes, prompt_id: str) -> Entry | None:
+def read_history(body: bytes, prompt_id: str) -> HistoryEntry | None:
     """The entry of this prompt in an answer to GET /history/{id}; None where there is none (yet).
 
     Raises: ValueError where the body is no history.
@@ -107,7 +109,7 @@ def read_history(body: bytes, prompt_id: str) -> Entry | None:
     try:
         return _HISTORY.decode(body).get(prompt_id)
     except (msgspec.DecodeError, UnicodeError):
-        return msgspec.convert(json.loads(body), dict[str, Entry]).get(prompt_id)
+        return msgspec.convert(json.loads(body), dict[str, HistoryEntry]).get(prompt_id)
     except RecursionError:
         raise ValueError("a history without a bottom") from None
 
@@ -136,7 +138,7 @@ class Look:
 
     asked_at: float
     queue: Queued
-    history: Mapping[str, Entry | None]
+    history: Mapping[str, HistoryEntry | None]
     heard_at: float = float("inf")
 
 
@@ -183,7 +185,7 @@ class Verdict:
 
     life: Life
     fact: Fact | None
-    entry: Entry | None = None
+    entry: HistoryEntry | None = None
     evidence: tuple[str, ...] = ()
 
 
@@ -409,7 +411,7 @@ def _last_word(life: Life) -> Fact | None:
     return Fact.SEEN_REMOVED
 
 
-def adopt(life: Life, entry: Entry, router: Router, now: float) -> None:
+def adopt(life: Life, entry: HistoryEntry, router: Router, now: float) -> None:
     """Completes what was heard of a job with what history tells, and remembers who shows nothing."""
     if life.run is None:
         life.gap = True  # nothing was heard of it, so no time is known either

@@ -1,7 +1,8 @@
 """What lies on the server's shelves: model files, templates, subgraphs, replacements.
 
 Sources: ComfyUI app/model_manager.py, custom_node_manager.py, subgraph_manager.py, server.py. Model names
-come from the catalog. What lies under ``models`` and ``custom_nodes`` of the server's folder is served too.
+come from the catalog. What lies under ``models``, ``custom_nodes`` and ``templates`` of the server's folder
+is served too.
 """
 
 import hashlib
@@ -61,8 +62,11 @@ class ShelfRoutes:
         return [*routes, *newer] if self.server.profile.assets else routes
 
     def templates_table(self) -> list[web.RouteDef]:
-        """What is served under /api alone."""
-        return [web.get("/api/workflow_templates/{package}/{file}", self.template)]
+        """What is served under one name alone: /api, or without it."""
+        return [
+            web.get("/api/workflow_templates/{package}/{file}", self.template),
+            web.get("/templates/{file}", self.editor_template),
+        ]
 
     async def model_folders(self, request: web.Request) -> web.Response:
         """GET /experiment/models: the folders and where they are, without "configs"."""
@@ -111,6 +115,11 @@ class ShelfRoutes:
             if (path.parent.parent.name, path.name) == wanted:
                 return web.FileResponse(path)
         return web.Response(status=404)
+
+    async def editor_template(self, request: web.Request) -> web.StreamResponse:
+        """GET /templates/{file}: the editor's own, from ``templates`` of the server's folder."""
+        path = self.server.folders.root / "templates" / Path(request.match_info["file"]).name
+        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
 
     async def translations(self, request: web.Request) -> web.Response:
         """GET /i18n: no package brings any."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -205,3 +206,84 @@ async def test_part_of_a_file_can_be_streamed() -> None:
 
     assert rest == whole[10:]
     assert beyond == b""
+
+
+async def test_a_file_known_by_its_name_alone_is_read_streamed_and_saved(tmp_path: Path) -> None:
+    """As one of a result; a subfolder may stand before the name, or apart from it."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        await session.upload(File(b"0123456789", name="told ä.txt", subfolder="sub/dir"))
+        for file in (
+            session.files.open("sub/dir/told ä.txt", folder="input"),
+            session.files.open("dir/told ä.txt", folder="input", subfolder="sub"),
+            session.files.open("told ä.txt", folder="input", subfolder="sub/dir"),
+        ):
+            assert await file.read() == b"0123456789"
+            assert b"".join([chunk async for chunk in file.stream(start=7)]) == b"789"
+            assert (file.media_type, file.node, file.subfolder) == ("text/plain", "", "sub/dir")
+        saved = await file.save(tmp_path / "out" / "here.txt")
+        assert saved.read_bytes() == b"0123456789"
+        assert await session.files.view("sub/dir/told ä.txt", folder="input") == b"0123456789"
+        with pytest.raises(NotFound):
+            await session.files.open("told ä.txt", folder="input").read()
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../secret", "a/../../b", "folder/", "..\\secret"])
+async def test_no_name_for_a_server_leads_out_of_its_folders(name: str) -> None:
+    """Refused here: the server answers 400, 403 (as if credentials were wrong), or with another file."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        asked = len(server.requests)
+        with pytest.raises(CallerError, match="no name of a file"):
+            session.files.open(name)
+        with pytest.raises(CallerError, match="no name of a file"):
+            await session.files.view(name)
+        assert len(server.requests) == asked
+
+
+async def test_a_folder_that_no_server_has_is_not_sent() -> None:
+    """The server answers 500 to the upload and 400 to the others."""
+    wrong: Any = "inputs"
+    async with SimulatedServer() as server, Session(server.url) as session:
+        asked = len(server.requests)
+        says = "no folder 'inputs'. It is one of input, output, temp"
+        with pytest.raises(CallerError, match=says):
+            await session.upload(File(b"x", folder=wrong))
+        with pytest.raises(CallerError, match=says):
+            await session.files.view("a.png", folder=wrong)
+        with pytest.raises(CallerError, match=says):
+            await session.files.list(wrong)
+        with pytest.raises(CallerError, match=says):
+            session.files.open("a.png", folder=wrong)
+        workflow = inverted(File(b"x", folder=wrong))
+        with pytest.raises(CallerError, match=says):
+            await session.submit(workflow)
+        assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("subfolder", ["../x", "/etc", "a/../b", "..\\x", "."])
+async def test_a_subfolder_that_leads_elsewhere_is_not_sent(subfolder: str) -> None:
+    async with SimulatedServer() as server, Session(server.url) as session:
+        asked = len(server.requests)
+        with pytest.raises(CallerError, match="leads elsewhere"):
+            await session.upload(File(b"x", subfolder=subfolder))
+        with pytest.raises(CallerError, match="leads elsewhere"):
+            session.files.open("a.png", subfolder=subfolder)
+        assert len(server.requests) == asked
+
+
+async def test_what_is_no_picture_is_not_shown_smaller() -> None:
+    """The server stumbles over it and says 500; without wishes it gives the file."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        sent = await session.upload(File(b"text", name="a.txt"))
+        with pytest.raises(CallerError, match=r"cannot show 'a\.txt' as a picture"):
+            await session.files.view(sent.name, folder="input", preview="webp;50")
+        with pytest.raises(CallerError, match=r"cannot show 'a\.txt' as a picture"):
+            await session.files.view(sent.name, folder="input", channel="rgb")
+        assert await session.files.view(sent.name, folder="input") == b"text"
+
+
+async def test_a_file_larger_than_the_server_takes_is_said_to_be() -> None:
+    """413: which option of the server sets the limit."""
+    async with SimulatedServer(max_upload_bytes=100_000) as server, Session(server.url) as session:
+        with pytest.raises(CallerError, match=r"big\.bin is larger than .*--max-upload-size"):
+            await session.upload(File(bytes(200_000), name="big.bin"))
+        assert (await session.upload(File(bytes(50_000), name="small.bin"))).name == "small.bin"

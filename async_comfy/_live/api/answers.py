@@ -7,6 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from async_comfy._live.http import Answer, Http, unexpected
+from async_comfy._live.places import leads_elsewhere
 from async_comfy.errors import CallerError, UnexpectedAnswer
 
 Shape = TypeVar("Shape")
@@ -57,12 +58,18 @@ def segment(name: str) -> str:
 
     Raises: CallerError for a name that would lead elsewhere.
     """
-    parts = name.replace("\\", "/").split("/")
-    if not name or name.startswith("/") or {".", ".."} & set(parts):
+    if not name or leads_elsewhere(name):
         raise CallerError(
             f"{name!r} is no name of a file on the server.", hint="Use a relative one, without `..`."
         )
     return quote(name, safe="")
+
+
+def prompt_segment(prompt_id: str) -> str:
+    """A prompt id as one segment of a path. Raises: CallerError for what is none anywhere."""
+    if prompt_id in {"", ".", ".."}:
+        raise CallerError(f"{prompt_id!r} is no id of a prompt.", hint="Pass `job.id` or `result.prompt_id`.")
+    return quote(prompt_id, safe="")
 
 
 def under_api(http: Http, path: str) -> str:

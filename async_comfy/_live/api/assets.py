@@ -1,15 +1,22 @@
 """The server's asset database: files by id and content, with tags (servers started with --enable-assets)."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import aiohttp
 import msgspec
 
 from async_comfy._live.api.answers import answer_to, query, segment, shaped, under_api
+from async_comfy._live.download import Downloads
 from async_comfy._live.http import Answer, Http, unexpected
+from async_comfy._live.places import FOLDERS
+from async_comfy._live.sources import Borrowed, opened
 from async_comfy.errors import CallerError, ComfyError, NotFound, UnexpectedAnswer
+from async_comfy.filenames import safe_name
+from async_comfy.protocol.outcome import media_type
+from async_comfy.results import OutputFile
+from async_comfy.workflow import File
 
 ASSETS_PAGE = 100  # assets in one answer; the server gives at most 500
 
@@ -73,7 +80,7 @@ class TagChange(msgspec.Struct, frozen=True):
     not_present: list[str] = []
 
 
-class ScanProgress(msgspec.Struct, frozen=True):
+class AssetScanProgress(msgspec.Struct, frozen=True):
     """Counts of files."""
 
     scanned: int = 0
@@ -82,11 +89,11 @@ class ScanProgress(msgspec.Struct, frozen=True):
     skipped: int = 0
 
 
-class Scan(msgspec.Struct, frozen=True):
+class AssetScan(msgspec.Struct, frozen=True):
     """How the scan of folders stands: `state` "IDLE", "RUNNING", ..."""
 
     state: str
-    progress: ScanProgress | None = None
+    progress: AssetScanProgress | None = None
     errors: list[Any] = []
 
 
@@ -96,6 +103,15 @@ class _Tally(msgspec.Struct, frozen=True):
 
 class _Pruned(msgspec.Struct, frozen=True):
     marked: int = 0
+
+
+class _Contents(Downloads):
+    """The bytes of assets. The route gives them whole, whatever part is asked for: what is known is cut."""
+
+    changes = False
+
+    def _route(self, file: OutputFile) -> tuple[str, Mapping[str, str] | None]:
+        return under_api(self._http, _place(str(file.more["id"]), "/content")), None
 
 
 class Assets:
@@ -136,8 +152,23 @@ class Assets:
         return shaped(await self._ask("GET", _place(asset_id)), "GET /api/assets", Asset)
 
     async def content(self, asset_id: str) -> bytes:
-        """Its bytes, whole. Raises: NotFound."""
+        """Its bytes, whole; a large one is better read with `open`. Raises: NotFound."""
         return (await self._ask("GET", _place(asset_id, "/content"))).body
+
+    def open(self, asset: Asset) -> OutputFile:
+        """An asset's content: to `read`, `stream` and `save` like the files of a result.
+
+        Nothing is asked yet. Its `node` is empty, its `filename` the asset's name.
+        """
+        return OutputFile(
+            node="",
+            kind="assets",
+            filename=asset.name,
+            folder=next((tag for tag in asset.tags if tag in FOLDERS), "output"),
+            media_type=asset.mime_type or media_type(asset.name),
+            more={"id": asset.id},
+            source=_Contents(self._http),
+        )
 
     async def has(self, content_hash: str) -> bool:
         """Whether content with that hash ("blake3:" and 64 hex digits) is there. Raises: CallerError."""
@@ -151,23 +182,38 @@ class Assets:
 
     async def create(
         self,
-        data: bytes,
-        name: str,
+        source: Any,
+        name: str | None = None,
         *,
         tags: Sequence[str] = ("input",),
         metadata: Mapping[str, Any] | None = None,
     ) -> Asset:
-        """Keeps a file; one with the same content is kept once. One tag says where: input, output, models.
+        """Keeps a file; one with the same content is kept once.
 
-        Raises: UnexpectedAnswer with the server's words where it refuses the tags.
+        `source`: a path, bytes, an http(s) URL, a Pillow picture, an async iterator of bytes, or a `File`;
+        it is streamed, however large. `name`: may be left out where `source` has one. One tag says where it
+        goes: "input", "output", or "models" together with another for the kind ("model_type:loras").
+
+        Raises: CallerError where it cannot be read or has no name; UnexpectedAnswer with the server's words
+        where it refuses the tags, or an empty file
         """
+        file: File | AsyncIterator[bytes] = (
+            source if isinstance(source, File) or hasattr(source, "__aiter__") else File(source)
+        )
+        name = name or getattr(file, "suggested_name", None)
+        if not name:
+            raise CallerError("An asset needs a name.", hint="Pass `name`.")
         form = aiohttp.FormData(quote_fields=False)
         form.add_field("tags", json.dumps(list(tags)))
         form.add_field("name", name)
         form.add_field("user_metadata", json.dumps(dict(metadata or {})))
-        form.add_field("file", data, filename=name, content_type="application/octet-stream")
         path = under_api(self._http, "/assets")
-        answer = await self._http.ask("POST", path, body=form)
+        async with opened(file) as disk:
+            disk.seek(0)
+            form.add_field(
+                "file", Borrowed(disk), filename=safe_name(name), content_type="application/octet-stream"
+            )
+            answer = await self._http.ask("POST", path, body=form)
         if answer.status not in {200, 201}:
             raise _refusal("POST", path, answer)
         return shaped(answer, "POST /api/assets", Asset)
@@ -254,9 +300,9 @@ class Assets:
         )
         return answer.status != 409
 
-    async def scan(self) -> Scan:
+    async def scan(self) -> AssetScan:
         """GET /api/assets/seed/status: how the last `seed` stands."""
-        return shaped(await self._ask("GET", "/assets/seed/status"), "GET /api/assets/seed/status", Scan)
+        return shaped(await self._ask("GET", "/assets/seed/status"), "GET /api/assets/seed/status", AssetScan)
 
     async def cancel_seed(self) -> bool:
         """Stops a `seed`; False where none runs."""

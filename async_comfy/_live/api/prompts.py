@@ -5,10 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from async_comfy._live.api.answers import as_object, query, shaped, under_api
+from async_comfy._live.api.answers import as_object, prompt_segment, query, shaped, under_api
 from async_comfy._live.http import Answer, Http
 from async_comfy.errors import NotComfyUI, NotFound
-from async_comfy.protocol.recovery import Entry, Queued, read_history, read_queue
+from async_comfy.protocol.recovery import HistoryEntry, Queued, read_history, read_queue
 
 HISTORY_ITEMS = 100  # unbounded, a long-lived server answers with hundreds of megabytes
 JOBS_PAGE = 100  # jobs in one answer; a few hundred bytes each
@@ -81,9 +81,9 @@ class History:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def entry(self, prompt_id: str) -> Entry | None:
+    async def entry(self, prompt_id: str) -> HistoryEntry | None:
         """One prompt's end; None while it runs or where nobody knows it."""
-        answer = await self._http.get(f"/history/{prompt_id}")
+        answer = await self._http.get(f"/history/{prompt_segment(prompt_id)}")
         try:
             return read_history(answer.body, prompt_id)
         except ValueError:
@@ -91,7 +91,7 @@ class History:
 
     async def get(self, prompt_id: str) -> dict[str, Any] | None:
         """One prompt's entry as the server says it, its prompt included; None where there is none."""
-        body = (await self._http.get(f"/history/{prompt_id}")).json("GET /history")
+        body = (await self._http.get(f"/history/{prompt_segment(prompt_id)}")).json("GET /history")
         found = body.get(prompt_id) if isinstance(body, dict) else None
         return found if isinstance(found, dict) else None
 
@@ -165,7 +165,9 @@ class Jobs:
     async def get(self, prompt_id: str) -> dict[str, Any] | None:
         """One job, None where the server knows none. Raises: NotFound on older servers."""
         try:
-            return as_object(await self._http.get(self._path(f"/{prompt_id}")), "GET /api/jobs")
+            return as_object(
+                await self._http.get(self._path(f"/{prompt_segment(prompt_id)}")), "GET /api/jobs"
+            )
         except NotFound as error:
             if "Job not found" in error.body:
                 return None
@@ -176,7 +178,7 @@ class Jobs:
 
         Raises: NotFound on older servers.
         """
-        answer = await self._http.post(self._path(f"/{prompt_id}/cancel"), {})
+        answer = await self._http.post(self._path(f"/{prompt_segment(prompt_id)}/cancel"), {})
         return bool(as_object(answer, "POST /api/jobs").get("cancelled"))
 
     async def cancel_several(self, prompt_ids: Sequence[str]) -> bool:

@@ -11,8 +11,25 @@ from async_comfy.errors import NotFound
 _Names = list[str]
 
 
+class EditorTemplate(msgspec.Struct, frozen=True):
+    """A template of the editor's own. `models`: what the makers call them, no file names."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    models: list[str] = []
+
+
+class _Category(msgspec.Struct):
+    templates: list[EditorTemplate] = []
+
+
+_EditorTemplates = list[EditorTemplate]
+_Categories = list[_Category]
+
+
 class Templates:
-    """/workflow_templates: the example workflows of custom nodes."""
+    """/workflow_templates: the example workflows of custom nodes; /templates: those of the editor."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -26,6 +43,22 @@ class Templates:
         """One workflow, as the editor saves it: `Workflow.load` reads it. Raises: NotFound."""
         path = under_api(self._http, f"/workflow_templates/{segment(package)}/{segment(name)}.json")
         return as_object(await self._http.get(path), "GET /workflow_templates")
+
+    async def editor(self) -> _EditorTemplates:
+        """Those that the editor offers, in its order; empty for a server that comes without them.
+
+        Source: ComfyUI server.py, which serves the package ``comfyui-workflow-templates`` below /templates.
+        """
+        try:
+            answer = await self._http.get("/templates/index.json")
+        except NotFound:
+            return []
+        listed = shaped(answer, "GET /templates/index.json", _Categories)
+        return list({one.name: one for category in listed for one in category.templates}.values())
+
+    async def from_editor(self, name: str) -> dict[str, Any]:
+        """One of the editor's, as it saves it: `Workflow.load` reads it. Raises: NotFound."""
+        return as_object(await self._http.get(f"/templates/{segment(name)}.json"), "GET /templates")
 
 
 class Subgraph(msgspec.Struct, frozen=True):

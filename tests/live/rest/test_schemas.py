@@ -1,14 +1,7 @@
 """Answers keep to the published schemas: recorded ones, and those of the simulated server.
 
-native_schemas.json: the JSON answers of ComfyUI's OpenAPI document for the routes that we cover. It describes
-the cloud first of all; where a local server says otherwise, `LOCAL` says so.
+The conformance tests judge the same of every answer that they get, real servers' included.
 """
-
-import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -16,71 +9,9 @@ import pytest
 from async_comfy import Session
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import picture
+from tests.live.rest.schemas import LOCAL, SCHEMAS, complaints, judged
 from tests.live.rest.test_recorded import ANSWERS
 from tests.live.rest.test_table import shape
-
-SCHEMAS: dict[str, Any] = json.loads((Path(__file__).parent / "native_schemas.json").read_text())
-TYPES: dict[str, Any] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "integer": int,
-    "number": (int, float),
-}
-LOCAL = {
-    "GET /internal/folder_paths .*[]: no array",
-    "GET /internal/logs/raw .entries[].t: no number",
-    "GET /jobs .jobs[].execution_error.current_outputs: no object",
-    "GET /jobs .pagination.limit: no integer",
-    "GET /jobs/{} .update_time: missing",
-    "GET /userdata []: no object",
-    "GET /users .migrated: missing",
-    "POST /userdata/{} : no object",
-    "POST /userdata/{}/move/{} : no object",
-}
-"""Where a local server's answer is not what the document says."""
-
-
-def complaints(value: Any, schema: Any, at: str = "") -> Iterator[str]:
-    """What is wrong with a value by a schema, as far as ours use them."""
-    if not isinstance(schema, dict) or (value is None and schema.get("nullable")):
-        return
-    for part in schema.get("allOf", ()):
-        yield from complaints(value, part, at)
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema and all(list(complaints(value, part, at)) for part in schema[choice]):
-            yield f"{at}: none of the choices"
-    kind = schema.get("type")
-    fits = isinstance(value, TYPES.get(kind or "", object)) and not (
-        isinstance(value, bool) and kind != "boolean"
-    )
-    if kind is not None and not fits:
-        yield f"{at}: no {kind}"
-    elif isinstance(value, dict):
-        yield from (f"{at}.{name}: missing" for name in schema.get("required", ()) if name not in value)
-        for name, inner in value.items():
-            known = schema.get("properties", {})
-            below = f"{at}.{name}" if name in known else f"{at}.*"
-            yield from complaints(inner, known.get(name, schema.get("additionalProperties")), below)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from complaints(inner, schema.get("items"), f"{at}[]")
-
-
-def route_of(request: str) -> str | None:
-    """The route with a schema that a request went to."""
-    method, path = request.split(" ")
-    path = path.partition("?")[0].removeprefix("/api")
-    for route in sorted(SCHEMAS, key=lambda route: route.count("{}")):
-        if re.fullmatch(route.replace("{}", "[^/]+"), f"{method} {path}"):
-            return route
-    return None
-
-
-def judged(request: str, body: Any) -> set[str]:
-    route = route_of(request)
-    return set() if route is None else {f"{route} {what}" for what in complaints(body, SCHEMAS[route])}
 
 
 def test_the_checker_sees_what_is_wrong() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from async_comfy import Session
 from async_comfy.testing import SimulatedServer
-from tests.conformance.test_routes import CALLS
+from tests.conformance.test_routes import CALLS, NEWER
 
 PAGE = (Path(__file__).parents[3] / "docs" / "rest.md").read_text()
 TABLE, LEFT_OUT = PAGE.split("## Left out")
@@ -35,6 +35,14 @@ def test_every_route_of_the_published_list_has_a_row_or_is_left_out() -> None:
 
 def test_nothing_is_both_covered_and_left_out() -> None:
     assert {shape(route) for route in ROUTES} & {shape(route) for route in OUT} == set()
+
+
+def test_the_column_of_versions_is_what_the_conformance_tests_hold_servers_to() -> None:
+    """They want older servers to lack these routes, and to have all the others."""
+    since = dict(re.findall(r"^\| `([A-Z]+ /\S*)` \| `\S+` \| (.*?) ?\|$", TABLE, re.MULTILINE))
+    assert set(since) == set(ROUTES)
+    told = {route for route, version in since.items() if version.strip()[:1].isdigit()}
+    assert told == {route for route in ROUTES if route.split("/")[1] in NEWER.split()}
 
 
 def test_each_row_is_tried_by_the_conformance_tests_and_nothing_else_is() -> None:
