@@ -1,7 +1,6 @@
 """How an attempt ended, read from what was raised and what was seen; and what to tell its caller."""
 
 import re
-import time
 
 from async_comfy._live.handle import Job
 from async_comfy._live.member import Member
@@ -61,8 +60,10 @@ def lacking(error: Rejected, job: PoolJob) -> frozenset[str]:
 def may_have_begun(job: PoolJob, member: Member | None) -> bool:
     """Whether a job that its server lost may have run: a sign of it was seen, or one may have been missed."""
     inner = job.inner
-    if inner is None or inner.life.run is not None:
-        return inner is not None
+    if inner is None:
+        return bool(job.sent_id)  # the POST was on its way, and nobody heard the answer
+    if inner.life.run is not None:
+        return True
     return inner.life.gap and not (member is not None and member.quick)
 
 
@@ -89,10 +90,9 @@ def last_word(job: PoolJob, error: ComfyError) -> ComfyError:
     )
 
 
-def silent_s(inner: Job, now: float | None = None) -> float:
-    """Seconds since the last sign of a running job; 0 where it does not run."""
+def silent_s(inner: Job, turn_at: float, now: float) -> float:
+    """Seconds since the last sign of a job; of one that has not begun, since its turn came."""
     run = inner.life.run
     if run is None:
-        return 0.0
-    last = max(run.since, run.node_since, run.said_at, run.step_at)
-    return (time.monotonic() if now is None else now) - last
+        return now - turn_at
+    return now - max(run.since, run.node_since, run.said_at, run.step_at)

@@ -6,6 +6,7 @@ depth = 2                       # prompts at one server: one that runs, one that
 url = "http://gpu1:8188"
 labels = ["24gb"]
 bearer_env = "GPU1_TOKEN"       # secrets stay in the environment
+# drain = true                  # nothing new goes there until this line is gone
 
 [[lane]]
 name = "video"
@@ -22,7 +23,7 @@ from typing import Any
 from async_comfy._live.access import access
 from async_comfy.errors import CallerError
 from async_comfy.protocol.lanes import Lane
-from async_comfy.protocol.placement import AHEAD_S, DEPTH
+from async_comfy.protocol.scheduler import AHEAD_S, DEPTH
 from async_comfy.workflow.spelling import nearest
 
 GIB = 1 << 30
@@ -34,7 +35,8 @@ class Server:
 
     `url`: as `Session` takes it. `name`: what to call it; without, host and port. `labels`: what jobs can
     ask for. `lanes`: it takes jobs of these lanes alone. `models`: how many sets of models it holds at once;
-    None: to be learned. `vram_gb`: None: asked. `options`: of its `Session` (credentials, ssl, proxy).
+    None: to be learned. `vram_gb`: None: asked. `drain`: it is given nothing new. `options`: of its `Session`
+    (credentials, ssl, proxy).
     """
 
     url: str
@@ -43,6 +45,7 @@ class Server:
     lanes: frozenset[str] | None = None
     models: int | None = None
     vram_gb: float | None = None
+    drain: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,11 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.name!r})"
+
+    def reached_alike(self, other: "Server") -> bool:
+        """Whether one connection does for both: the same address, and the same credentials."""
+        asked = (self.vram_gb is None) == (other.vram_gb is None)
+        return asked and (self.url, self.options) == (other.url, other.options)
 
 
 def as_server(server: "Server | str", options: Mapping[str, Any] | None = None) -> Server:
@@ -104,7 +112,7 @@ class Fleet:
 
 
 _SERVER_KEYS = (
-    *("url", "name", "labels", "lanes", "models", "vram_gb"),
+    *("url", "name", "labels", "lanes", "models", "vram_gb", "drain"),
     *("bearer_env", "basic_env", "api_key_env", "partner_key_env", "proxy"),
 )
 _FROM_ENVIRONMENT: Mapping[str, Callable[[str], Any]] = {
@@ -138,6 +146,7 @@ def _server(entry: Mapping[str, Any], place: str) -> Server:
             lanes=_names(entry, "lanes", place),
             models=models,
             vram_gb=_value(entry, "vram_gb", (int, float), place, None),
+            drain=_value(entry, "drain", bool, place, False),
             options=options,
         )
     except CallerError as error:
@@ -169,8 +178,8 @@ def _environment(entry: Mapping[str, Any], key: str, place: str) -> str:
 
 def _value(entry: Mapping[str, Any], key: str, kind: Any, place: str, default: Any) -> Any:
     value = entry.get(key, default)
-    if key in entry and (not isinstance(value, kind) or isinstance(value, bool)):
-        wanted = {str: "text", int: "a whole number"}.get(kind, "a number")
+    if key in entry and (not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool)):
+        wanted = {str: "text", int: "a whole number", bool: "true or false"}.get(kind, "a number")
         raise CallerError(f"{place}: {key} is {value!r}; it must be {wanted}.")
     return value
 

@@ -17,6 +17,8 @@ from async_comfy.protocol.backoff import Backoff
 QUICK_S = 2.0  # a server that is back so soon, without our jobs, died at once: nothing ran in between
 PROBE_S = 0.2  # between questions to a server whose socket broke: is the process gone?
 PROBES = 10  # as long as QUICK_S: a refusal later may be of another death
+KNOCK_S = 0.25  # the first wait for a process that is gone; doubling, with full jitter
+LONGEST_KNOCK_S = 5.0  # a card should not idle for long; one refused connection in so many seconds is nothing
 
 _log = logging.getLogger("async_comfy")
 
@@ -31,7 +33,9 @@ class Member:
         self.vram_bytes = int((server.vram_gb or 0) * GIB)
         self.up = False
         self.quick = False  # the last outage was shorter than QUICK_S, or began with the death of the process
-        self.strangers = (0, 0)  # prompts of others at the last two looks
+        self.remaining: int | None = None  # prompts in its queue, everybody's, at the last look
+        self._strangers = 0  # of those, not ours
+        self._requests = 0  # of sessions that are over
         self._dead = dead
         self._died = True  # of a server that we never saw nobody knows what it holds
         self._down_at = 0.0
@@ -46,6 +50,11 @@ class Member:
     def name(self) -> str:
         """What the fleet calls it."""
         return self.server.name
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests so far."""
+        return self._requests + (self.session.statistics().requests if self.session is not None else 0)
 
     def start(self) -> None:
         """Begins to connect, and goes on until closed."""
@@ -63,9 +72,11 @@ class Member:
     def look(self) -> bool | None:
         """What changed since the last look: True: it came up, False: it went down, None: nothing."""
         session = self.session
-        up = session is not None and session.failure is None and session.statistics().connected
-        if session is not None and session.failure is not None:
+        seen = session.statistics() if session is not None and session.failure is None else None
+        if session is not None and seen is None:
             self._failed.set()
+        self.remaining = seen.queue_remaining if seen is not None else None
+        up = seen is not None and seen.connected
         if up == self.up:
             return None
         self.up = up
@@ -83,18 +94,13 @@ class Member:
         renewed, self._died = self._died, False
         return renewed
 
-    def is_idle(self) -> bool:
-        """Whether the server says that nothing runs or waits there."""
-        return self.session is not None and self.session.statistics().queue_remaining == 0
-
     def strangers_now(self, ours: int) -> int:
         """Prompts of other people in its queue. Two looks have to agree: our own count runs ahead of its."""
-        remaining = self.session.statistics().queue_remaining if self.session is not None else None
-        self.strangers = (self.strangers[1], max((remaining or 0) - ours, 0))
-        return min(self.strangers)
+        before, self._strangers = self._strangers, max((self.remaining or 0) - ours, 0)
+        return min(before, self._strangers)
 
     async def _keep(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(KNOCK_S, LONGEST_KNOCK_S)
         while True:
             session = Session(self.server.url, **self.server.options)
             try:
@@ -113,6 +119,8 @@ class Member:
             await self._failed.wait()
             self._failed.clear()
             self.trouble = session.failure
+            self._requests += session.statistics().requests
+            self.session = None
             await session.close()
 
     async def _measure(self, session: Session) -> None:
@@ -134,6 +142,7 @@ class Member:
                 if _refused(error):
                     self.quick = self._died = True
                     self._dead(self)
+                    self._failed.set()  # nothing of ours is there any more: a session anew is sooner back
                     return
             except Closed:
                 return

@@ -8,6 +8,7 @@ import asyncio
 import copy
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,13 +18,16 @@ from async_comfy._live.handle import Job
 from async_comfy.errors import Closed, ComfyError, TimedOut
 from async_comfy.events import Event, Preview
 from async_comfy.protocol.failover import Attempt, Retry
+from async_comfy.protocol.host import Placement
 from async_comfy.protocol.lanes import Ticket
-from async_comfy.protocol.placement import Placement
 from async_comfy.results import JobProgress, Result
 from async_comfy.workflow import Workflow
 
 if TYPE_CHECKING:
     from async_comfy._live.pool import Pool
+
+Sending = Callable[[str, str], None]
+"""Is told prompt id and server right before the prompt is sent there."""
 
 OUTCOMES = {
     "Failed": "failed",
@@ -44,13 +48,15 @@ class PoolJob:
 
     __slots__ = (
         "_accepted_at",
-        "_changed",
         "_error",
         "_inner",
+        "_movers",
         "_on_end",
         "_pool",
         "_result",
+        "_waiters",
         "attempts",
+        "context",
         "extra_data",
         "free_first",
         "keep_events",
@@ -58,6 +64,9 @@ class PoolJob:
         "partial",
         "placement",
         "retry",
+        "sending",
+        "sent_id",
+        "span",
         "targets",
         "ticket",
         "withdrawn",
@@ -75,6 +84,7 @@ class PoolJob:
         targets: Sequence[str] | None,
         extra_data: Mapping[str, Any] | None,
         keep_events: bool,
+        sending: Sending | None = None,
     ) -> None:
         self.workflow = workflow
         self.ticket = ticket
@@ -84,8 +94,12 @@ class PoolJob:
         self.targets = targets
         self.extra_data = extra_data
         self.keep_events = keep_events
+        self.sending = sending
+        self.sent_id = ""  # the prompt id of this attempt, once it may have come to the server
+        self.context = copy_context()  # its attempts run in it: logs and spans are the caller's
         self.attempts: list[Attempt] = []
         self.placement: Placement | None = None
+        self.span: Any = None  # of OpenTelemetry, where the program uses it
         self.withdrawn = False
         self.free_first = False
         self._pool = pool
@@ -93,8 +107,9 @@ class PoolJob:
         self._accepted_at: Placement | None = None
         self._result: Result | None = None
         self._error: ComfyError | None = None
-        self._changed: asyncio.Future[None] | None = None
-        self._on_end: list[Callable[[PoolJob], None]] = []
+        self._movers: list[asyncio.Future[None]] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._on_end: list[Callable[[PoolJob], None]] | None = None
 
     def __repr__(self) -> str:
         where = f" on {self.server}" if self.server else ""
@@ -118,7 +133,7 @@ class PoolJob:
     @property
     def prompt_id(self) -> str | None:
         """The prompt id of its latest attempt; None before the first."""
-        return self._inner.id if self._inner is not None else None
+        return self.sent_id or (self._inner.id if self._inner is not None else None)
 
     @property
     def done(self) -> bool:
@@ -209,6 +224,11 @@ class PoolJob:
     # What the pool tells it. Not for users.
 
     @property
+    def error(self) -> ComfyError | None:
+        """What awaiting it raises; None while it goes on and after a good end."""
+        return self._error
+
+    @property
     def inner(self) -> Job | None:
         """The job at the server where it is now; None until that has accepted it."""
         return self._inner if self._accepted_at is self.placement is not None else None
@@ -216,7 +236,14 @@ class PoolJob:
     def placed(self, placement: Placement) -> None:
         """It goes to a server."""
         self.placement = placement
+        self.sent_id = ""
         self._change()
+
+    def sent(self, prompt_id: str) -> None:
+        """It is sent now, as this prompt; or the server calls it so."""
+        self.sent_id = prompt_id
+        if self.sending is not None and self.placement is not None:
+            self.sending(prompt_id, self.placement.host)
 
     def accepted(self, inner: Job) -> None:
         """The server has it."""
@@ -226,6 +253,7 @@ class PoolJob:
     def returned(self) -> None:
         """It waits in the pool again."""
         self.placement = None
+        self.sent_id = ""
         self._change()
 
     def ended(self, *, result: Result | None = None, error: ComfyError | None = None) -> None:
@@ -234,32 +262,45 @@ class PoolJob:
             return
         self._result, self._error = result, error
         self._change()
-        for tell in self._on_end:
+        waiters, self._waiters = self._waiters, None
+        _wake(waiters)
+        tell_all, self._on_end = self._on_end, None
+        for tell in tell_all or ():
             tell(self)
-        self._on_end.clear()
 
     def on_end(self, tell: Callable[["PoolJob"], None]) -> None:
         """Calls that once, when the outcome stands."""
         if self.done:
             tell(self)
         else:
-            self._on_end.append(tell)
+            self._on_end = [*(self._on_end or ()), tell]
+
+    def options(self) -> dict[str, Any]:
+        """What its POST says besides the prompt: no previews where nobody watches."""
+        options: dict[str, Any] = {} if self.keep_events else {"preview_method": "none"}
+        if self.targets is not None:
+            options["partial_execution_targets"] = list(self.targets)
+        return options
 
     def _change(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        movers, self._movers = self._movers, None
+        _wake(movers)
 
     async def moved(self) -> None:
         """Waits until it is placed, accepted, returned to the queue or ended."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)  # one waiter that is cancelled cancels nothing but itself
+        waiter = asyncio.get_running_loop().create_future()
+        movers = self._movers = self._movers or []
+        movers.append(waiter)
+        await _woken(waiter, movers)
 
     async def settled(self) -> None:
         """Waits until the outcome stands; raises nothing of the job's."""
-        while not self.done:
-            await self.moved()
+        if self.done:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        waiters = self._waiters = self._waiters or []
+        waiters.append(waiter)
+        await _woken(waiter, waiters)
 
     async def _wait(self) -> Result:
         await self.settled()
@@ -300,3 +341,19 @@ class PoolJob:
 
 
 _UNBEGUN = frozenset({"waiting", "submitting", "queued"})
+
+
+async def _woken(waiter: "asyncio.Future[None]", among: "list[asyncio.Future[None]]") -> None:
+    """One waiter that is cancelled cancels nothing but itself."""
+    try:
+        await waiter
+    except BaseException:
+        if waiter in among:
+            among.remove(waiter)
+        raise
+
+
+def _wake(waiters: "list[asyncio.Future[None]] | None") -> None:
+    for waiter in waiters or ():
+        if not waiter.done():
+            waiter.set_result(None)

@@ -6,7 +6,7 @@ import os
 import ssl as tls
 import time
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import anyio
 import msgspec
 
+from async_comfy._live import telemetry
 from async_comfy._live.access import access
 from async_comfy._live.api import (
     Assets,
@@ -54,6 +55,8 @@ GOODBYE_S = 1.0  # of it, to close idle HTTP connections
 PreviewMethod = Literal["auto", "latent2rgb", "taesd", "none"]
 Prompt = Workflow | Mapping[str, Any] | str | os.PathLike[str]
 """What can be run: a `Workflow`, a decoded prompt, or the path of a file that holds one."""
+Sending = Callable[[str], None]
+"""Is told a prompt id right before the prompt is sent. What it raises keeps the prompt from being sent."""
 
 _log = logging.getLogger("async_comfy")
 
@@ -130,6 +133,7 @@ class Session:
         self._http = Http(self._access, connections=connections)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self._traced = False
         self.queue = Queue(self._http)
         self.history = History(self._http)
         self.jobs = Jobs(self._http)
@@ -208,6 +212,7 @@ class Session:
             await self._http.__aexit__(None, None, None)
             raise
         self._board.opened = True
+        self._traced = telemetry.listening()
         self._spawn(self._link.run(self._is_alive, give_up_s=self._give_up_s))
         self._spawn(self._inquiry.run(self._link.renew))
         return self
@@ -253,6 +258,7 @@ class Session:
         preview: PreviewMethod | None = None,
         seed: SeedRule = "fixed",
         extra_data: Mapping[str, Any] | None = None,
+        sending: Sending | None = None,
     ) -> Job:
         """Sends a workflow; returns once the server accepted it.
 
@@ -261,12 +267,15 @@ class Session:
         rest where the server drops outputs that it finds wrong. `targets`: run only these output nodes.
         `preview`: how previews are made. `seed`: for every seed input: "fixed" (as they are), "random", a
         number, or "+1" (see `Workflow.with_seed`); what was sent is in the result. `extra_data`: whatever
-        else the server should keep with it.
+        else the server should keep with it. `sending`: called with the prompt id right before it is sent, to
+        write it down for `attach`; and once more where the server makes an id of its own.
 
         Raises: WorkflowError, Rejected, Unreachable, Denied, Ambiguous, UnexpectedAnswer, Closed
         """
         options = _options(front, number, targets, preview)
-        return await self._submit(workflow, options, extra_data, seed, partial=partial, keep_events=True)
+        return await self._submit(
+            workflow, options, extra_data, seed, partial=partial, keep_events=True, sending=sending
+        )
 
     async def run(
         self,
@@ -311,9 +320,31 @@ class Session:
         if self._journal is None:
             raise CallerError("This session keeps no journal.", hint="Open it with journal=<path>.")
         kept = await self._journal.kept()
-        jobs = [self._resumed(job) for job in kept if job.prompt_id not in self._router.lives]
-        lives = [job.life for job in jobs]
-        self._inquiry.recovery.orphan(lives, "it was found in the journal", time.monotonic())
+        return self._adopted(
+            [job for job in kept if job.prompt_id not in self._router.lives], "it was found in the journal"
+        )
+
+    async def attach(self, prompt_id: str, workflow: Prompt | None = None) -> Job:
+        """The job of a prompt that was sent before, by this process or by anybody.
+
+        Nothing is sent: the server is asked about it until it ends, queue first and history then. Of its
+        events come those that everybody is sent: those of prompts without a client id. `workflow`: what was
+        sent, for titles, seeds and progress. A job of which the server knows nothing is `Ambiguous`: it may
+        never have come there, or be forgotten.
+
+        Raises: WorkflowError, Closed; CallerError where this session has that prompt open
+        """
+        self._board.check()
+        if prompt_id in self._router.lives:
+            raise CallerError(f"The prompt {prompt_id} is open here already.", hint="Keep its job.")
+        found = await self._resolve(workflow) if workflow is not None else None
+        shape, seeds = (found.shape, found.seeds()) if found is not None else ({}, {})
+        kept = Kept(prompt_id, time.time(), accepted=False, shape=shape, seeds=seeds)
+        return self._adopted([kept], "it was sent before")[0]
+
+    def _adopted(self, kept: Sequence[Kept], why: str) -> list[Job]:
+        jobs = [self._resumed(job) for job in kept]
+        self._inquiry.recovery.orphan([job.life for job in jobs], why, time.monotonic())
         self._inquiry.poke()
         return jobs
 
@@ -366,6 +397,22 @@ class Session:
         *,
         partial: bool,
         keep_events: bool,
+        sending: Sending | None = None,
+    ) -> Job:
+        delivering = self._deliver(workflow, options, extra_data, seed, partial, keep_events, sending)
+        if not self._traced:
+            return await delivering
+        return await telemetry.followed(self.url, workflow, delivering, self._spawn)
+
+    async def _deliver(
+        self,
+        workflow: Prompt,
+        options: dict[str, Any],
+        extra_data: Mapping[str, Any] | None,
+        seed: SeedRule,
+        partial: bool,
+        keep_events: bool,
+        sending: Sending | None,
     ) -> Job:
         self._board.check()
         ready = await self._resolve(workflow)
@@ -373,9 +420,11 @@ class Session:
             ready = ready.with_seed(seed)
         prompt = ready.encode(files=await self._send_files(ready))
         life = Life(next(self._ids), ready.shape, time.monotonic())
-        job = Job(self, self._board, life, ready.seeds(), keep_events=keep_events)
+        job = Job(self, self._board, life, ready.literal_seeds, keep_events=keep_events)
         if self._journal is not None:
-            await self._journal.write(life, ready.seeds())
+            await self._journal.write(life, ready.literal_seeds)
+        if sending is not None:
+            sending(life.prompt_id)
         # From here to the POST nothing is awaited: the client id in the body is the one that is connected.
         written_as = life.prompt_id
         body = self._body(prompt, life.prompt_id, options, self._extra_data(ready, extra_data))
@@ -400,6 +449,8 @@ class Session:
             raise
         if self._journal is not None:
             self._journal.accepted(written_as, life.prompt_id)
+        if sending is not None and life.prompt_id != written_as:
+            sending(life.prompt_id)
         if life.problems and not partial:
             await self.cancel_in_courtesy(job)
             raise _dropped(life)
@@ -426,9 +477,8 @@ class Session:
         return found.resolve(await self.nodes.some(sorted(found.class_types)))
 
     async def _send_files(self, workflow: Workflow) -> dict[tuple[str, str], str]:
-        return {
-            (item.node, item.input): (await self._uploads.send(item.file)).path for item in workflow.files()
-        }
+        waiting = workflow.files()
+        return {(item.node, item.input): (await self._uploads.send(item.file)).path for item in waiting}
 
     def _extra_data(self, workflow: Workflow, more: Mapping[str, Any] | None) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -491,15 +541,17 @@ async def _to_its_end(task: asyncio.Task[None]) -> None:
 
 
 def prompt_ids() -> Iterator[str]:
-    """Prompt ids without end, in the one form that servers accept: canonical UUIDs.
+    """Prompt ids without end, in the one form that servers accept: canonical UUIDs (RFC 9562, version 4).
 
     The system's randomness is asked for a hundred at a time: one at a time it is the dearest part of a
     submission.
     """
     while True:
-        block = os.urandom(16 * 100)
-        for at in range(0, len(block), 16):
-            yield str(uuid.UUID(bytes=block[at : at + 16], version=4))
+        digits = os.urandom(16 * 100).hex()
+        for at in range(0, len(digits), 32):
+            one = digits[at : at + 32]
+            variant = "89ab"[int(one[16], 16) & 3]
+            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{variant}{one[17:20]}-{one[20:]}"
 
 
 def _options(

@@ -55,6 +55,7 @@ class Costs:
         self._loads: Memory[tuple[str, ...], Average] = Memory()
         self._server_loads: Memory[tuple[str, tuple[str, ...]], Average] = Memory()
         self._speeds: dict[str, Average] = {}
+        self._any: Average | None = None
 
     def __repr__(self) -> str:
         return f"<Costs of {len(self._runs)} shapes, {len(self._loads)} sets of models>"
@@ -62,6 +63,11 @@ class Costs:
     def knows(self, shape: int) -> bool:
         """Whether a warm run of this shape was seen."""
         return shape in self._runs
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds of work of a prompt of which nothing is known, such as somebody else's."""
+        return self._any.mean if self._any is not None else GUESS_RUN_S
 
     def run_s(self, shape: int, server: str = "") -> float:
         """Seconds of work, models being warm; on this server, if one is named."""
@@ -100,6 +106,10 @@ class Costs:
         self, shape: int, models: tuple[str, ...], ran_s: float, *, cold: bool, server: str = ""
     ) -> float:
         """Takes a finished run; the seconds of it that were loading, as far as can be told."""
+        if self._any is None:
+            self._any = Average(ran_s, ran_s / 2)
+        else:
+            self._any.take(ran_s)
         if not cold:
             self._learn_run(shape, ran_s, server)
             if (first_s := self._cold.pop(shape, None)) is not None:

@@ -16,6 +16,7 @@ Retry = Literal["never", "if_lost"] | int
 POISON = 2  # servers that may die while a job runs there
 UNREACHED = 20  # attempts that may not reach a server that is connected, until the last error is told
 UNBEGUN = 5  # times that it may be placed again without ever having begun: then something else is wrong
+LACKS = "that server does not have what it needs"
 
 
 class Ending(StrEnum):
@@ -35,12 +36,17 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One placement and its end. `begun`: it may have run. `vram_bytes`: the server's, 0 where unknown."""
+    """One placement and its end.
+
+    `begun`: it may have run. `vram_bytes`: the server's, 0 where unknown. `prompt_id`: empty where it
+    was never sent.
+    """
 
     server: str
     ending: Ending
     begun: bool = False
     vram_bytes: int = 0
+    prompt_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,7 @@ def after(attempts: Sequence[Attempt], retry: Retry) -> Again | None:
         case Ending.OUT_OF_MEMORY:
             return _after_memory(attempts, retry)
         case Ending.LACKING:
-            return Again(
-                "that server does not have what it needs", without=_servers(attempts, Ending.LACKING)
-            )
+            return Again(LACKS, without=_servers(attempts, Ending.LACKING))
         case Ending.UNREACHED:
             unreached = sum(one.ending is Ending.UNREACHED for one in attempts)
             return Again("it never reached that server") if unreached <= UNREACHED else None
@@ -86,8 +90,8 @@ def is_poison(attempts: Sequence[Attempt]) -> bool:
 def _after_loss(attempts: Sequence[Attempt], retry: Retry) -> Again | None:
     last = attempts[-1]
     if not last.begun:
-        unbegun = sum(one.ending is Ending.LOST and not one.begun for one in attempts)
-        return Again("its server died before it began") if unbegun <= UNBEGUN else None
+        unbegun = sum(one.ending in {Ending.LOST, Ending.STALLED} and not one.begun for one in attempts)
+        return Again("its server died or stalled before it began") if unbegun <= UNBEGUN else None
     if is_poison(attempts) or not (retry == "if_lost" or _asked(attempts, retry)):
         return None
     return Again("its server lost it", without=frozenset({last.server}))

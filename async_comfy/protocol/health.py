@@ -35,6 +35,7 @@ class Health:
     draining: bool = False
     stuck: bool = False
     trusted: bool = False
+    mourned: bool = False  # the failures of this absence are counted
     failures: int = 0
     ejections: int = 0
     ejected_until: float = 0.0
@@ -61,6 +62,7 @@ class Health:
         self.connected = True
         self.stuck = False
         self.trusted = False
+        self.mourned = False
 
     def left(self) -> None:
         """The connection is gone."""
@@ -75,7 +77,13 @@ class Health:
         self.ejections = max(self.ejections - 1, 0)
 
     def failed(self, now: float, *, may_eject: bool) -> bool:
-        """The machine or the way to it failed; whether it is ejected now. After an ejection one suffices."""
+        """The machine or the way to it failed; whether it is ejected now. After an ejection one suffices.
+
+        However many jobs a death takes along, it is one failure.
+        """
+        if not self.connected and self.mourned:
+            return False
+        self.mourned = not self.connected
         self.failures += 1
         self.rests_until = now + min(REST_S * 2.0 ** min(self.failures - 1, 10), EJECTED_S)
         if not may_eject or (self.failures < FAILURES and (self.trusted or not self.ejections)):

@@ -20,7 +20,7 @@ from async_comfy.protocol.footprint import Footprint
 
 PRIORITY_S = 60.0  # one point of priority is worth having come so much earlier; none waits for ever
 HORIZON_S = 600.0  # a deadline nearer than this counts as having come earlier by what is missing to it
-LOOK = 12  # shelves that a server without warm work looks at: those that wait longest
+LOOK = 8  # shelves that a server without warm work looks at: those that wait longest
 TENANTS = 1024  # tags kept of tenants that have nothing waiting
 
 Models = tuple[str, ...]
@@ -169,15 +169,19 @@ class Shelf:
 
         Raises: LookupError where nothing waits.
         """
+        tags, floor = shares.tags, shares.floor
         while self._turns:
             turn, tenant = self._turns[0]
-            head = self._head(tenant)
-            if head is None:
-                heappop(self._turns)
-                continue
-            now = self._turn(head, shares)
+            line = self._lines.get(tenant)
+            head = line[0][2] if line else None
+            if head is None or head.shelf is not self:
+                head = self._head(tenant)
+                if head is None:
+                    heappop(self._turns)
+                    continue
+            now = tags.get(tenant, floor) - head.boost_s
             if now <= turn:
-                return now - shares.floor, head
+                return now - floor, head
             heapreplace(self._turns, (now, tenant))  # the tenant was served elsewhere meanwhile
         raise LookupError("an empty shelf")
 

@@ -5,7 +5,7 @@ its bucket.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 BUCKETS_S = tuple(0.01 * 2.0**power for power in range(20))  # 10 ms to 1.5 h
@@ -83,21 +83,42 @@ class Figures:
     ended: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of the text format. `kind`: "gauge" or "counter". `values`: by label text, "" without."""
+
+    name: str
+    kind: str
+    told: str
+    values: Mapping[str, float]
+
+
 class Ledger:
     """The figures of one pool, by "lane", "models" and "server"."""
 
     def __init__(self) -> None:
         self.lines: dict[str, dict[str, Line]] = {"lane": {}, "models": {}, "server": {}}
+        self._found: dict[tuple[str, tuple[str, ...], str], tuple[Line, ...]] = {}
 
-    def waited(self, seconds: float, *, lane: str, models: str, server: str) -> None:
+    def __repr__(self) -> str:
+        return f"<Ledger of {', '.join(f'{len(lines)} {kind}' for kind, lines in self.lines.items())}>"
+
+    def waited(self, seconds: float, lane: str, models: tuple[str, ...], server: str) -> None:
         """A job was placed after so long."""
         for line in self._of(lane, models, server):
             line.wait.take(seconds)
 
     def ended(
-        self, outcome: str, *, lane: str, models: str, server: str, ran_s: float | None, loaded_s: float
+        self,
+        outcome: str,
+        lane: str,
+        models: tuple[str, ...],
+        server: str,
+        *,
+        ran_s: float | None,
+        loaded_s: float,
     ) -> None:
-        """A job ended. `ran_s`: None where it did not run to its end, or events were missed."""
+        """An attempt ended. `ran_s`: None where it did not run to its end, or events were missed."""
         for line in self._of(lane, models, server):
             line.ended[outcome] = line.ended.get(outcome, 0) + 1
             if ran_s is not None:
@@ -117,31 +138,50 @@ class Ledger:
             for name, line in self.lines[kind].items()
         }
 
-    def exposition(self, gauges: Mapping[str, Mapping[str, float]]) -> str:
-        """The Prometheus text format, version 0.0.4. `gauges`: metric to label text (or "") to value."""
-        return "".join(f"{line}\n" for line in (*_gauges(gauges), *self._histograms(), *self._outcomes()))
+    def exposition(self, metrics: Iterable[Metric]) -> str:
+        """These metrics and its own in the Prometheus text format, version 0.0.4."""
+        lines = [line for metric in (*metrics, *self._outcomes()) for line in _values(metric)]
+        return "".join(f"{line}\n" for line in (*lines, *self._histograms()))
 
-    def _of(self, lane: str, models: str, server: str) -> Iterator[Line]:
-        for kind, name in (("lane", lane), ("models", models), ("server", server)):
-            known = self.lines[kind]
-            line = known.get(name)
-            if line is None:
-                line = known.setdefault(name if len(known) < NAMES else "other", Line())
-            yield line
+    def _of(self, lane: str, models: tuple[str, ...], server: str) -> tuple[Line, ...]:
+        key = (lane, models, server)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= 16 * NAMES:
+                self._found.clear()
+            names = ("lane", lane), ("models", ", ".join(models) or "none"), ("server", server)
+            found = self._found[key] = tuple([self._line(kind, name) for kind, name in names])
+        return found
+
+    def _line(self, kind: str, name: str) -> Line:
+        known = self.lines[kind]
+        line = known.get(name)
+        return line or known.setdefault(name if len(known) < NAMES else "other", Line())
 
     def _histograms(self) -> Iterator[str]:
-        for what in ("wait", "load", "run"):
+        for what, told in _TOLD.items():
             metric = f"async_comfy_job_{what}_seconds"
+            yield f"# HELP {metric} {told}"
             yield f"# TYPE {metric} histogram"
             for lane, line in self.lines["lane"].items():
                 yield from _histogram(metric, label("lane", lane), getattr(line, what))
 
-    def _outcomes(self) -> Iterator[str]:
-        yield "# TYPE async_comfy_jobs_total counter"
+    def _outcomes(self) -> Iterator[Metric]:
         for kind, lines in self.lines.items():
-            for name, line in lines.items():
-                for outcome, count in line.ended.items():
-                    yield f"async_comfy_jobs_total{{{label(kind, name)},{label('outcome', outcome)}}} {count}"
+            counted = {
+                f"{label(kind, name)},{label('outcome', outcome)}": count
+                for name, line in lines.items()
+                for outcome, count in line.ended.items()
+            }
+            metric = f"async_comfy_attempts_by_{kind}_total"
+            yield Metric(metric, "counter", f"Attempts by {kind} and how they ended.", counted)
+
+
+_TOLD = {
+    "wait": "Seconds that jobs waited in the queue of the pool.",
+    "load": "Seconds that servers loaded models before jobs ran.",
+    "run": "Seconds that jobs ran, loading not counted.",
+}
 
 
 def label(name: str, value: str) -> str:
@@ -150,11 +190,11 @@ def label(name: str, value: str) -> str:
     return f'{name}="{escaped}"'
 
 
-def _gauges(gauges: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    for metric, values in gauges.items():
-        yield f"# TYPE {metric} gauge"
-        for labels, value in values.items():
-            yield f"{metric}{{{labels}}} {value:g}" if labels else f"{metric} {value:g}"
+def _values(metric: Metric) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.told}"
+    yield f"# TYPE {metric.name} {metric.kind}"
+    for labels, value in metric.values.items():
+        yield f"{metric.name}{{{labels}}} {value:.15g}" if labels else f"{metric.name} {value:.15g}"
 
 
 def _histogram(metric: str, labels: str, histogram: Histogram) -> Iterator[str]:
@@ -163,5 +203,5 @@ def _histogram(metric: str, labels: str, histogram: Histogram) -> Iterator[str]:
         passed += count
         edge = "+Inf" if bound == float("inf") else f"{bound:g}"
         yield f'{metric}_bucket{{{labels},le="{edge}"}} {passed}'
-    yield f"{metric}_sum{{{labels}}} {histogram.total_s:g}"
+    yield f"{metric}_sum{{{labels}}} {histogram.total_s:.15g}"
     yield f"{metric}_count{{{labels}}} {passed}"

@@ -75,6 +75,11 @@ class Warmth:
         elif standing is Standing.GONE and not was_cold:
             self.room = min(MOST_ROOM, self.room + 1)
 
+    def resize(self, room: int | None) -> None:
+        """So much room from now on; None: to be learned."""
+        self._learns = room is None
+        self.room = room or self.room
+
     def drop(self, models: Models) -> None:
         """These were not loaded after all."""
         self._seen.pop(models, None)

@@ -3,7 +3,7 @@
 import random
 
 from async_comfy.protocol.lanes import Lane
-from async_comfy.protocol.placement import Scheduler
+from async_comfy.protocol.scheduler import Scheduler
 from tests.pool.virtual import Fleet, Pooled, Prompt, Report, Server, zipf
 
 SERVERS = 20

@@ -6,8 +6,9 @@ from async_comfy.protocol.costs import Costs
 from async_comfy.protocol.failover import Attempt, Ending, Retry, after, is_poison
 from async_comfy.protocol.footprint import Footprint, footprint
 from async_comfy.protocol.health import EJECTED_S, FAILURES, Condition, Health
-from async_comfy.protocol.ledger import Histogram, Ledger
-from async_comfy.protocol.placement import Host, Scheduler
+from async_comfy.protocol.host import Host
+from async_comfy.protocol.ledger import Histogram, Ledger, Metric
+from async_comfy.protocol.scheduler import Scheduler
 from async_comfy.workflow import Workflow
 from tests.live.pictures import diffusion
 
@@ -91,6 +92,18 @@ def test_ejection_grows_and_one_failure_suffices_after_it() -> None:
     assert health.takes(EJECTED_S + 1 + 2 * EJECTED_S)
 
 
+def test_a_death_is_one_failure_however_many_jobs_it_takes_along() -> None:
+    """A process that dies with two jobs is not nearer to its ejection than one that dies with one."""
+    health = Health()
+    for _ in range(FAILURES - 1):
+        health.joined()
+        health.left()
+        assert not any(health.failed(0.0, may_eject=True) for _ in range(FAILURES))
+    health.joined()
+    health.left()
+    assert health.failed(0.0, may_eject=True)
+
+
 def test_at_most_half_of_the_fleet_is_ejected_and_the_rest_is_not_hammered() -> None:
     """With everything failing half stays in, each with growing rests between prompts."""
     scheduler = Scheduler()
@@ -156,8 +169,8 @@ def test_percentiles_are_right_within_a_bucket() -> None:
 def test_the_exposition_escapes_what_files_are_called() -> None:
     """A quote or a newline in a name does not break the text format."""
     ledger = Ledger()
-    ledger.ended("completed", lane='od"d\n', models="m", server="s", ran_s=1.0, loaded_s=0.0)
-    text = ledger.exposition({"up": {"": 1.0}})
+    ledger.ended("completed", lane='od"d\n', models=("m",), server="s", ran_s=1.0, loaded_s=0.0)
+    text = ledger.exposition([Metric("up", "gauge", "Whether it is.", {"": 1.0})])
     assert r'lane="od\"d\n"' in text
     assert "\nup 1\n" in f"\n{text}"
     assert all(line.startswith("#") or " " in line for line in text.splitlines())

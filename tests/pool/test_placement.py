@@ -3,8 +3,10 @@
 from itertools import count
 
 from async_comfy.protocol.footprint import Footprint
+from async_comfy.protocol.host import LACKS_S, Host, Placement
 from async_comfy.protocol.lanes import Lane, Needs, Ticket, boost_s
-from async_comfy.protocol.placement import PATIENCE, Host, Placement, Scheduler
+from async_comfy.protocol.placement import PATIENCE
+from async_comfy.protocol.scheduler import Scheduler
 
 _numbers = count()
 
@@ -202,8 +204,79 @@ def test_what_failed_twice_at_one_server_goes_elsewhere() -> None:
         (placement,) = put(scheduler, ticket("a", now), now=now)
         hosts.append(placement.host)
         now += 40.0
-        if placement.host == "gpu0":
+        failed = placement.host == "gpu0"
+        if failed:
             scheduler.failed_with(placement, now)
-        end(scheduler, placement, now)
+        scheduler.worked(placement.host)
+        scheduler.ended(placement.ticket, placement.host, now, ran_s=None if failed else 2.0)
     assert hosts.count("gpu0") == 2
     assert hosts[-1] == "gpu1"
+
+
+def test_a_job_waits_for_a_server_of_ours_rather_than_behind_strangers() -> None:
+    """Nobody is put behind somebody else's prompts while a server without them is through sooner."""
+    scheduler = fleet(2)
+    scheduler.costs.learn(hash(""), (), 5.0, cold=False)
+    (first,) = put(scheduler, ticket())
+    strange = "gpu0" if first.host == "gpu1" else "gpu1"
+    scheduler.others(strange, 3, 0.0)
+    second = ticket()
+    assert put(scheduler, second) == []
+    assert "another server is through sooner" in scheduler.explain(second, 0.0)
+    assert [placement.host for placement in end(scheduler, first, 5.0, 5.0)] == [first.host]
+
+
+def test_strangers_everywhere_keep_nobody_waiting() -> None:
+    """Where every server has prompts of others, the job goes behind the fewest."""
+    scheduler = fleet(2)
+    scheduler.others("gpu0", 3)
+    scheduler.others("gpu1", 1)
+    (placement,) = put(scheduler, ticket())
+    assert placement.host == "gpu1"
+
+
+def test_a_pair_of_server_and_models_that_kills_is_left_alone_also_after_a_restart() -> None:
+    """A server that died twice with some models is not given them for a while; others may have them."""
+    scheduler = fleet(2)
+    now, hosts = 0.0, []
+    for _ in range(4):
+        (placement,) = put(scheduler, ticket("a", now), now=now)
+        hosts.append(placement.host)
+        scheduler.left(placement.host)
+        scheduler.failed_with(placement, now, died=True)
+        scheduler.ended(placement.ticket, placement.host, now)
+        scheduler.joined(placement.host, now)
+        now += 40.0
+    assert max(hosts.count(host) for host in hosts) <= 2
+    last = ticket("a", now)
+    assert put(scheduler, last, now=now) == []
+    assert "failed with these models" in scheduler.explain(last, now)
+    (other,) = put(scheduler, ticket("b", now), now=now)
+    end(scheduler, other, now + 2.0)
+    scheduler.reconsider(now + 400.0)
+    assert len(list(scheduler.decide(now + 400.0))) == 1
+
+
+def test_a_missing_file_is_asked_for_again_after_a_while() -> None:
+    """What a server lacked may have been put there: it is believed to lack it for some minutes only."""
+    scheduler = fleet(1)
+    scheduler.lacks("gpu0", frozenset({"a"}), 0.0)
+    job = ticket("a")
+    assert put(scheduler, job) == []
+    scheduler.reconsider(LACKS_S - 1.0)
+    assert list(scheduler.decide(LACKS_S - 1.0)) == []
+    scheduler.reconsider(LACKS_S + 1.0)
+    assert [placement.ticket for placement in scheduler.decide(LACKS_S + 1.0)] == [job]
+
+
+def test_lanes_and_limits_change_while_jobs_wait_and_run() -> None:
+    """A lane that is gone stays until its jobs have ended; a new ceiling counts at once."""
+    scheduler = fleet(2, (Lane("image"), Lane("video")))
+    (running,) = put(scheduler, ticket(lane="video"))
+    scheduler.limit((Lane("image", ceiling=1),), 1, 0.0)
+    assert list(scheduler.lanes) == ["image", "video"]
+    assert len(put(scheduler, ticket(lane="image"), ticket(lane="image"))) == 1
+    end(scheduler, running, 2.0)
+    scheduler.limit((Lane("image"),), 1, 0.0)
+    assert list(scheduler.lanes) == ["image"]
+    assert len(list(scheduler.decide(2.0))) == 1

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from async_comfy.protocol.footprint import Footprint
+from async_comfy.protocol.host import Host, Placement
 from async_comfy.protocol.lanes import Lane, Needs, Ticket
-from async_comfy.protocol.placement import DEPTH, Host, Placement, Scheduler
+from async_comfy.protocol.scheduler import DEPTH, Scheduler
 
 LANES = (Lane("image"), Lane("video", ceiling=1), Lane("batch", weight=0.2))
 SERVERS = [f"gpu{number}" for number in range(4)]

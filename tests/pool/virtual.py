@@ -13,8 +13,9 @@ from itertools import accumulate, count
 from typing import Protocol
 
 from async_comfy.protocol.footprint import Footprint
+from async_comfy.protocol.host import Host, Placement
 from async_comfy.protocol.lanes import Needs, Ticket, boost_s
-from async_comfy.protocol.placement import Host, Placement, Scheduler
+from async_comfy.protocol.scheduler import Scheduler
 
 TICK_S = 0.5  # as the live pool
 NOTICE_S = 0.5  # until the pool sees that a process is gone: a look, and a refused connection

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from async_comfy import Lost, OutOfMemory, Workflow
+from async_comfy import CallerError, Lost, OutOfMemory, Rejected, Workflow
 from async_comfy._live.fleet import Server
 from async_comfy._live.pool import Pool
 from async_comfy._live.pool_job import PoolJob
 from async_comfy.protocol import costs
-from async_comfy.protocol.failover import Ending
+from async_comfy.protocol.failover import Ending, Retry
 from async_comfy.protocol.lanes import Lane
 from async_comfy.testing import ServerProcess, SimulatedServer
-from tests.live.pictures import picture
+from tests.live.pictures import diffusion, picture
 from tests.live.pool.test_pool import name
 from tests.live.waiting import until
 
@@ -237,3 +237,78 @@ async def test_files_follow_the_job_to_its_next_server(tmp_path: Path) -> None:
             await filler
         assert dying.requests.count("POST", "/upload/image") == 1
         assert other.requests.count("POST", "/upload/image") == 1
+
+
+async def test_what_waits_behind_a_silent_worker_runs_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that never begins what it has: the job is deleted there, and goes to another server."""
+    monkeypatch.setattr(costs, "STALL_FLOOR_S", 0.3)
+    monkeypatch.setattr(costs, "STALL_TIMES", 1.0)
+    monkeypatch.setattr(costs, "GUESS_RUN_S", 0.1)
+    async with SimulatedServer() as stuck, SimulatedServer() as well:
+        async with Pool([stuck.url]) as pool:
+            stuck.hold("prompt")
+            job = await pool.submit(picture(17))
+            await until(lambda: job.state == "queued")
+            await pool.add(well.url)
+            result = await job
+            assert result.server.rstrip("/") == well.url
+            assert [(one.ending, one.begun) for one in job.attempts] == [
+                (Ending.STALLED, False),
+                (Ending.COMPLETED, True),
+            ]
+            stuck.release()
+            await stuck.until_idle()
+        assert not stuck.executions
+
+
+@pytest.mark.parametrize("retry", ["never", "if_lost"])
+async def test_a_post_whose_answer_never_came_may_have_begun(retry: Retry) -> None:
+    """The server dies while the prompt is on its way: `Lost`, and not sent again, unless that is allowed."""
+    async with SimulatedServer() as dying, SimulatedServer() as other:
+        async with Pool([dying.url, other.url]) as pool:
+            dying.faults.slow(("POST", "/prompt"), 60.0)
+            other.hold("prompt")
+            filler = await pool.submit(picture(18), server=name(other))
+            job = await pool.submit(picture(19), retry=retry)
+            await dying.until(lambda: dying.requests.count("POST", "/prompt"))
+            await dying.crash()
+            other.release()
+            if retry == "never":
+                with pytest.raises(Lost):
+                    await job
+            else:
+                assert (await job).server.rstrip("/") == other.url
+            await filler
+        assert job.attempts[0].begun
+        assert job.attempts[0].prompt_id
+
+
+async def test_what_nobody_has_is_refused_each_time_and_found_once_it_is_there() -> None:
+    """The second job with a missing file is refused like the first, and does not wait for ever."""
+    workflow = diffusion()
+    workflow.set("CheckpointLoaderSimple.ckpt_name", "nowhere.safetensors")
+    async with SimulatedServer() as one, SimulatedServer() as two, Pool([one.url, two.url]) as pool:
+        for _ in range(3):
+            with pytest.raises(Rejected, match=r"nowhere\.safetensors"):
+                await pool.run(workflow)
+        assert (await pool.run(diffusion())).files
+        assert one.requests.count("POST", "/prompt") + two.requests.count("POST", "/prompt") <= 6
+
+
+async def test_what_no_server_can_ever_take_is_said_at_once() -> None:
+    """More VRAM than there is, a lane that nobody takes, a label of another server: one sentence, no wait."""
+    lanes = [Lane("image"), Lane("video")]
+    async with SimulatedServer() as small, SimulatedServer() as big:
+        cards = [
+            Server(small.url, "small", vram_gb=8, lanes=frozenset({"image"})),
+            Server(big.url, "big", vram_gb=24, lanes=frozenset({"image"}), labels=frozenset({"h"})),
+        ]
+        async with Pool(cards, lanes=lanes) as pool:
+            for options, said in (
+                ({"vram_gb": 48}, "says that it has 48 GB"),
+                ({"lane": "video"}, "takes no jobs of lane 'video'"),
+                ({"server": "small", "labels": ["h"]}, "small cannot take that: has no label h"),
+            ):
+                with pytest.raises(CallerError, match=said):
+                    await pool.submit(picture(20), **options)
+            assert (await pool.run(picture(20), vram_gb=20)).server.rstrip("/") == big.url

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from async_comfy import CallerError, Unreachable
-from async_comfy._live import discovery
+from async_comfy._live import discovery, roster
 from async_comfy._live.fleet import Fleet, Server
 from async_comfy._live.pool import Pool
 from async_comfy.testing import SimulatedServer
@@ -74,6 +74,7 @@ def test_a_fleet_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("[server]\n", "Begin each with [[server]]"),
         ("depth = 0", "depth is at least 1"),
         ("depth = true", "depth is True"),
+        ('[[server]]\nurl = "a"\ndrain = 1', "drain is 1; it must be true or false"),
         ("[[", "is no TOML"),
     ],
 )
@@ -148,3 +149,116 @@ async def test_an_empty_answer_does_not_empty_the_fleet() -> None:
         for look in (discovery.from_call(list), discovery.from_call(broken)):
             await pool.discover(look)
         assert (await pool.run(picture(5))).files
+
+
+async def test_a_drain_in_the_file_is_heeded_until_it_is_taken_back(tmp_path: Path) -> None:
+    """`drain = true` gives a server nothing new and leaves it what it has; without, it takes jobs again."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as first, SimulatedServer() as second:
+        plain = f'[[server]]\nurl = "{second.url}"\nname = "second"\n[[server]]\nurl = "{first.url}"\n'
+        path.write_text(f'{plain}name = "first"\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            await until(lambda: _states(pool) == {"first": "probing", "second": "probing"})
+            first.hold("prompt")
+            held = await pool.submit(picture(1), server="first")
+            await until(lambda: held.state == "queued")
+            _rewrite(path, f'{plain}name = "first"\ndrain = true\n')
+            await pool.discover(look)
+            assert _states(pool)["first"] == "draining"
+            waiting = await pool.submit(picture(2), server="first")
+            for color in range(3, 6):
+                assert (await pool.run(picture(color))).server.rstrip("/") == second.url
+            first.release()
+            await held
+            assert waiting.state == "waiting"
+            _rewrite(path, f'{plain}name = "first"\n')
+            await pool.discover(look)
+            assert (await waiting).server.rstrip("/") == first.url
+            assert [server.name for server in pool.stats().servers] == ["second", "first"]
+
+
+async def test_a_drained_server_that_leaves_the_file_leaves_the_pool(tmp_path: Path) -> None:
+    """Draining, then taken out: it goes."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as first, SimulatedServer() as second:
+        kept = f'[[server]]\nurl = "{second.url}"\nname = "second"\n'
+        path.write_text(f'{kept}[[server]]\nurl = "{first.url}"\nname = "first"\ndrain = true\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            await pool.discover(look)
+            _rewrite(path, kept)
+            await pool.discover(look)
+            await until(lambda: list(_states(pool)) == ["second"])
+
+
+async def test_labels_lanes_and_limits_change_at_once(tmp_path: Path) -> None:
+    """A job that asks for a label waits for nobody any more when a server is given it; lanes come and go."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as server:
+        head = f'[[server]]\nurl = "{server.url}"\nname = "one"\n'
+        path.write_text(head)
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            with pytest.raises(CallerError, match="labels big"):
+                await pool.submit(picture(1), labels=["big"])
+            lanes = '[[lane]]\nname = "image"\n[[lane]]\nname = "video"\nceiling = 1\n'
+            _rewrite(path, f'depth = 3\n{head}labels = ["big"]\nlanes = ["image"]\nmodels = 5\n{lanes}')
+            await pool.discover(look)
+            assert (await pool.run(picture(2), labels=["big"])).files
+            with pytest.raises(CallerError, match="takes no jobs of lane 'video'"):
+                await pool.submit(picture(3), lane="video")
+            _rewrite(path, head)
+            await pool.discover(look)
+            with pytest.raises(CallerError, match="no lane 'image'"):
+                await pool.submit(picture(4), lane="image")
+            assert (await pool.run(picture(5))).files
+
+
+async def test_another_address_or_credential_is_used_once_the_old_one_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry's name stays, what runs there ends there, and what waits for it goes to the new address."""
+    monkeypatch.setenv("NEW_TOKEN", "hush")
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as old, SimulatedServer() as new:
+        path.write_text(f'[[server]]\nurl = "{old.url}"\nname = "one"\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            old.hold("prompt")
+            first = await pool.submit(picture(1))
+            await until(lambda: first.state == "queued")
+            second = await pool.submit(picture(2), server="one")
+            _rewrite(path, f'[[server]]\nurl = "{new.url}"\nname = "one"\nbearer_env = "NEW_TOKEN"\n')
+            await pool.discover(look)
+            await pool.discover(look)  # a further look meanwhile changes nothing
+            assert not first.done
+            old.release()
+            assert (await first).server.rstrip("/") == old.url
+            assert (await second).server.rstrip("/") == new.url
+            assert new.requests[-1].headers["Authorization"] == "Bearer hush"
+            assert old.open_sockets == 0
+            assert "hush" not in repr(pool.stats())
+
+
+async def test_jobs_at_an_address_that_is_gone_do_not_keep_the_new_one_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old address does not answer and its entry names another: what had not begun goes there."""
+    monkeypatch.setattr(roster, "MOVING_S", 0.1)
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as old, SimulatedServer() as new:
+        path.write_text(f'[[server]]\nurl = "{old.url}"\nname = "one"\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            old.hold("prompt")
+            job = await pool.submit(picture(1))
+            await until(lambda: job.state == "queued")
+            await old.crash()
+            _rewrite(path, f'[[server]]\nurl = "{new.url}"\nname = "one"\n')
+            await pool.discover(look)
+            assert (await job).server.rstrip("/") == new.url
+
+
+def _states(pool: Pool) -> dict[str, str]:
+    return {server.name: server.state for server in pool.stats().servers}

@@ -339,7 +339,7 @@ async def test_numbers_are_told_to_people_and_to_prometheus() -> None:
     assert stats.lanes["default"].wait.count == 8
     assert stats.lanes["default"].ended == {"completed": 8}
     assert sum(server.figures.run.count for server in stats.servers if server.figures) == 8
-    assert 'async_comfy_jobs_total{lane="default",outcome="completed"} 8' in text
+    assert 'async_comfy_attempts_by_lane_total{lane="default",outcome="completed"} 8' in text
     assert 'async_comfy_job_wait_seconds_count{lane="default"} 8' in text
 
 
@@ -408,3 +408,15 @@ async def test_models_of_one_family_go_before_those_of_another_if_asked() -> Non
             assert server.requests.count("POST", "/free") == 1
             server.release()
             await asyncio.gather(theirs, ours)
+
+
+async def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    """A POST that hangs is given up: the caller gets `Closed`, and no connection is left behind."""
+    async with fleet(1) as servers:
+        servers[0].faults.slow(("POST", "/prompt"), 60.0)
+        async with Pool([servers[0].url]) as pool:
+            job = await pool.submit(picture(1))
+            await servers[0].until(lambda: servers[0].requests.count("POST", "/prompt"))
+        with pytest.raises(Closed):
+            await job
+        await servers[0].until(lambda: not servers[0].open_sockets)

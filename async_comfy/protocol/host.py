@@ -1,0 +1,178 @@
+"""A server as placement sees it: what it has, what it holds warm, what it is busy with, what it failed at."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from async_comfy.protocol.health import Health
+from async_comfy.protocol.lanes import Models, Needs, Ticket
+from async_comfy.protocol.warmth import Standing, Warmth
+
+BAD_PAIR_S = 300.0  # a server that failed with models twice is not given them again for so long
+LACKS_S = 300.0  # what a server refused for not being there may be there now: files can be added at any time
+OTHER = "another server was asked for"
+
+
+@dataclass(slots=True, eq=False)
+class Placement:
+    """A decision: this job to that server. Times in seconds; `turn_s`: how far its tenant was ahead.
+
+    `holders`: servers that held its models. `choices`: shelves that were compared.
+    """
+
+    ticket: Ticket
+    host: str
+    standing: Standing
+    waited_s: float
+    run_s: float
+    load_s: float
+    turn_s: float
+    holders: int
+    choices: int
+    others: int
+
+    @property
+    def cold(self) -> bool:
+        """Whether its models have to be loaded first."""
+        return self.standing is not Standing.WARM
+
+    def __str__(self) -> str:
+        models = ", ".join(self.ticket.footprint.models) or "no models"
+        heat = (
+            f"a cold start of about {self.load_s:.1f} s (held by {self.holders} servers)"
+            if self.cold
+            else "warm there"
+        )
+        strangers = f", behind {self.others} prompts of others" if self.others else ""
+        return (
+            f"placed on {self.host} after {self.waited_s:.1f} s: {models}, {heat}; "
+            f"about {self.run_s:.1f} s of work{strangers}; best of {self.choices} kinds of waiting jobs"
+        )
+
+
+@dataclass(slots=True)
+class Hand:
+    """One job of ours at a server."""
+
+    placement: Placement
+    cost_s: float
+    since: float
+    ran: bool = True  # until it is known not to have
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """How often a server failed with some models, and until when it is not given them."""
+
+    times: int
+    until: float
+    died: bool
+
+
+class Host:
+    """A server as placement sees it.
+
+    `lanes`: it takes these alone, None: all. `vram_bytes`: 0 where unknown. `room`: sets of models that it
+    holds at once; None: to be learned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: frozenset[str] = frozenset(),
+        lanes: frozenset[str] | None = None,
+        vram_bytes: int = 0,
+        room: int | None = None,
+    ) -> None:
+        self.name = name
+        self.labels = labels
+        self.lanes = lanes
+        self.vram_bytes = vram_bytes
+        self.warmth = Warmth(room)
+        self.health = Health()
+        self.hand: dict[Ticket, Hand] = {}
+        self.others = 0  # prompts of other people in its queue
+        self.lacks: dict[str, float] = {}  # node classes and model files that it refused, believed until then
+        self.recent: OrderedDict[str, None] = OrderedDict()
+        self.stint_until = 0.0
+        self._bad: dict[Models, Trouble] = {}
+        self._fits: dict[Needs, bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}, {len(self.hand)} in hand, {self.warmth!r}>"
+
+    def fits(self, needs: Needs) -> bool:
+        """Whether it has what a job asks for, models aside."""
+        found = self._fits.get(needs)
+        if found is None:
+            if len(self._fits) > 1000:
+                self._fits.clear()
+            found = self._fits[needs] = self._compare(needs)
+        return found
+
+    def misses(self, needs: Needs, models: Models) -> str:
+        """Why it cannot run this, in a few words; empty where it can."""
+        if needs.server is not None and needs.server != self.name:
+            return OTHER
+        if self.name in needs.without:
+            return "excluded after it failed"
+        if missing := needs.labels - self.labels:
+            return f"has no label {', '.join(sorted(missing))}"
+        if needs.vram_bytes > self.vram_bytes:
+            return "has too little VRAM, or does not say how much"
+        if lacking := self.lacks.keys() & {*needs.classes, *models}:
+            return f"lacks {', '.join(sorted(lacking))}"
+        return ""
+
+    def lack(self, things: frozenset[str], now: float) -> None:
+        """It refused a prompt because these are not there."""
+        self.lacks |= dict.fromkeys(things, now + LACKS_S)
+        self._fits.clear()
+
+    def forgive(self, now: float, things: frozenset[str] = frozenset()) -> None:
+        """It may have these by now, and what it was found to lack long ago."""
+        self.lacks = {one: until for one, until in self.lacks.items() if until > now and one not in things}
+        self._fits.clear()
+
+    def amend(
+        self, labels: frozenset[str], lanes: frozenset[str] | None, room: int | None, vram_bytes: int
+    ) -> None:
+        """Something else is said of it from now on."""
+        self.labels, self.lanes, self.vram_bytes = labels, lanes, vram_bytes
+        self.warmth.resize(room)
+        self._fits.clear()
+
+    def renew(self) -> None:
+        """Another life of it: what it lacked may be there now, what was warm is not."""
+        self.lacks.clear()
+        self.warmth.forget()
+        self._fits.clear()
+        self._bad = {models: one for models, one in self._bad.items() if one.died}
+
+    def failed_with(self, models: Models, now: float, *, died: bool) -> None:
+        """A prompt with these models failed here in a way that it does not elsewhere, or it `died` of it."""
+        known = self._bad.get(models)
+        times = known.times + 1 if known is not None else 1
+        self._bad[models] = Trouble(times, now + BAD_PAIR_S if times >= 2 else 0.0, died)
+
+    def worked_with(self, models: Models) -> None:
+        """A prompt with these models was completed."""
+        if self._bad:
+            self._bad.pop(models, None)
+
+    def takes_models(self, models: Models, now: float) -> bool:
+        """Whether it has the files, and did not fail with them too often."""
+        if self.lacks and not self.lacks.keys().isdisjoint(models):
+            return False
+        trouble = self._bad.get(models) if self._bad else None
+        return trouble is None or trouble.until <= now
+
+    def hand_s(self, now: float) -> float:
+        """Seconds until it is through with what it has of ours."""
+        due = 0.0
+        for hand in self.hand.values():
+            due = max(due, hand.since) + hand.cost_s
+        return max(due - now, 0.0)
+
+    def _compare(self, needs: Needs) -> bool:
+        return not self.misses(needs, ())
