@@ -2,24 +2,27 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
 
-from async_comfy import CallerError, Result, Workflow
-from async_comfy.cli.manifest import Manifest, Record, Seed
+from async_comfy import CallerError, ComfyError, Result
+from async_comfy.cli.manifest import Manifest, Record, Sent
 from async_comfy.cli.naming import Naming
 from async_comfy.results import Existing
 
+if TYPE_CHECKING:
+    from async_comfy.cli.order import Variant
+
 
 class Album:
-    """Saves what the runs of a batch make, and remembers which runs that were, unless told not to."""
+    """Saves what the runs of a batch make, and remembers what became of each, unless told not to."""
 
     def __init__(
         self,
         folder: Path,
         naming: Naming,
-        workflow: str,
         *,
         record: Record,
         remember: bool = True,
@@ -27,54 +30,93 @@ class Album:
     ) -> None:
         self.folder = folder
         self.naming = naming
-        self.workflow = workflow
         self.record = record
         self.existing = existing
         self.manifest = Manifest(folder) if remember else None
-        self.begun = False
+        self.begun = bool(record.done or record.failed or record.sent)
+        self.accepted = self.begun
 
     @property
     def remembers(self) -> bool:
         """Whether the same command can go on where an earlier one stopped."""
         return self.manifest is not None
 
-    def begin(self) -> None:
-        """The server accepts runs of this batch: from now on it is remembered. Raises: CallerError."""
-        if self.manifest is not None and not self.begun and not self.record.done:
+    def sending(self, variant: "Variant", prompt_id: str, server: str) -> None:
+        """A run is about to be sent. Raises: CallerError, where that cannot be written down."""
+        if self.manifest is None:
+            return
+        if not self.begun:
             self.manifest.begin(self.record)
-        self.begun = True
+            self.begun = True
+        self.manifest.sent(self.record.key, variant.index, Sent(variant.digest, prompt_id, server))
 
-    async def keep(self, index: int, result: Result) -> list[Path]:
-        """Saves every file of run number `index`; the paths. Raises: what `Result.save` does."""
+    def withdrawn(self, variant: "Variant") -> None:
+        """It did not come to run: refused, or cancelled."""
+        if self.manifest is not None and self.begun:
+            self.manifest.withdrawn(self.record.key, variant.index)
+
+    def failed(self, variant: "Variant", error: ComfyError, server: str) -> None:
+        """It ended badly."""
+        self.accepted = True
+        if self.manifest is not None and self.begun:
+            self.manifest.failed(
+                self.record.key,
+                variant.index,
+                variant.digest,
+                error,
+                **_where(variant),
+                prompt_id=error.prompt_id,
+                server=server,
+            )
+
+    async def keep(self, variant: "Variant", result: Result, server: str) -> list[Path]:
+        """Saves every file of a run; the paths. Raises: what `Result.save` does."""
+        self.accepted = True
         name = self.naming.fill(
-            workflow=self.workflow,
+            workflow=variant.name,
             date=self.record.began,
-            index=index,
+            index=variant.index,
             seed=next(iter(result.seeds.values()), 0),
         )
         if len(result.files) > 1 and "{filename}" not in name:
             name += "_{index:02}"  # the library's index: which file of this run
         paths = await result.save(self.folder, name=name, existing=self.existing, temporary=False)
         if self.manifest is not None:
-            self.manifest.done(self.record.key, index, result.prompt_id, dict(result.seeds), paths)
+            self.manifest.done(
+                self.record.key,
+                variant.index,
+                variant.digest,
+                paths,
+                **_where(variant),
+                prompt_id=result.prompt_id,
+                server=server,
+                seeds=dict(result.seeds),
+            )
         return [_shown(path) for path in paths]
 
-
-def batch_key(workflow: Workflow, options: Sequence[object]) -> str:
-    """What makes a batch the same batch: the prompt as it is before seeds vary, and the options."""
-    files = {(item.node, item.input): repr(item.file) for item in workflow.files()}
-    digest = hashlib.sha256(workflow.encode(files=files))
-    digest.update(repr(options).encode())
-    return digest.hexdigest()[:16]
+    def close(self) -> None:
+        """Leaves nothing behind where no server took anything."""
+        if self.manifest is not None and not self.accepted:
+            self.manifest.unmake()
 
 
-def open_record(folder: Path, key: str, draw: Callable[[], list[Seed]]) -> Record:
-    """The batch to go on with, or a new one with new seeds, which nothing is written of yet.
+def _where(variant: "Variant") -> dict[str, Any]:
+    return {"workflow": variant.name, **({} if variant.row is None else {"row": variant.row})}
 
-    Raises: CallerError where the folder cannot be read
-    """
+
+def digest(*parts: object) -> str:
+    """A short name for what was asked for: equal for equal parts. Bytes count as they are."""
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(part if isinstance(part, bytes) else repr(part).encode())
+        made.update(b"\0")
+    return made.hexdigest()[:16]
+
+
+def new_record(key: str) -> Record:
+    """A batch that begins today; nothing is written of it yet."""
     today = date.today()  # noqa: DTZ011 - people look for the folder of their own day
-    return Manifest(folder).unfinished(key) or Record(key, today, draw())
+    return Record(key, today, SystemRandom().getrandbits(64))
 
 
 def check_writable(folder: Path) -> None:

@@ -9,16 +9,17 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from async_comfy import ComfyError, Job, JobProgress, Result, Session
-from async_comfy.cli.report import Report
+from async_comfy import ComfyError, JobProgress, Result, Session
+from async_comfy.cli.preview import NO_PREVIEW, Preview
+from async_comfy.cli.report import Place, PlacedJob, Report, server_of
 from async_comfy.cli.terminal import clean
-from async_comfy.cli.thumbnail import ROWS, showable, thumbnail
+from async_comfy.cli.thumbnail import ROWS
 
 PAUSE_S = 0.125  # eight times a second looks live and costs next to nothing
 BAR_WIDTHS = (12, 32)  # columns, at least and at most
@@ -29,7 +30,8 @@ COLUMNS_WITH_SERVER = 100  # a narrower terminal has no room to tell servers apa
 FEWEST_COLUMNS = 60  # a narrower terminal would break the lines
 
 
-_STATES = {"succeeding": "finishing", "completed": "saving"}
+_STATES = {"succeeding": "finishing", "completed": "saving", "submitting": "sending"}
+_WAITING = {"queued", "submitting"}
 
 
 def able() -> bool:
@@ -41,10 +43,11 @@ def able() -> bool:
 class Bars(Report):
     """A bar for all runs and one for each that is in flight; paths scroll by above them."""
 
-    def __init__(self, *, previews: bool = False) -> None:
+    def __init__(self, *, preview: Preview = NO_PREVIEW) -> None:
         super().__init__()
         self.console = Console(stderr=True, highlight=False)
-        self.previews = previews and showable(self.console)
+        self.easel = preview.easel(self.console)
+        self.previews = self.easel is not None
         self.preview: tuple[int, bytes] | None = None
         self.live = Live(console=self.console, auto_refresh=False, redirect_stdout=False, transient=True)
         self.name = ""
@@ -53,7 +56,7 @@ class Bars(Report):
         self.done = 0
         self.began = time.monotonic()
         self.failures = 0
-        self.flying: dict[int, tuple[Job, Session]] = {}
+        self.flying: dict[int, tuple[PlacedJob, Place]] = {}
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -63,6 +66,9 @@ class Bars(Report):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.live.stop()
+        if self.easel is not None:
+            self.console.file.write(self.easel.wiped())
+            self.console.file.flush()
 
     def begin(self, name: str, total: int, done: int) -> None:
         """The bar of the whole."""
@@ -70,12 +76,16 @@ class Bars(Report):
         self.name, self.total, self.before, self.done = name, total, done, done
         self.began = time.monotonic()
 
-    def submitted(self, index: int, job: Job, session: Session) -> None:
+    def submitted(self, index: int, job: PlacedJob, place: Place) -> None:
         """One more bar."""
-        self.flying[index] = (job, session)
-        self.sessions[session.url] = session
+        self.flying[index] = (job, place)
+        self.places.add(place)
 
-    async def follow(self, index: int, job: Job) -> None:
+    def placed(self, index: int, prompt_id: str, server: str) -> None:
+        """Its bar will say so."""
+        return
+
+    async def follow(self, index: int, job: PlacedJob) -> None:
         """Keeps its newest preview, of whichever job has one last."""
         if not self.previews:
             return
@@ -121,14 +131,17 @@ class Bars(Report):
     def _draw(self) -> None:
         self.live.update(Group(self.picture(), *self._preview()), refresh=True)
 
-    def _preview(self) -> list[Text]:
-        shown = thumbnail(self.preview[1], self.console.width) if self.preview is not None else None
+    def _preview(self) -> list[RenderableType]:
+        if self.preview is None or self.easel is None:
+            return []
+        shown = self.easel.draw(self.preview[1], self.console.width)
         return [] if shown is None else [shown]
 
     def picture(self) -> Table:
         """What is shown right now: the whole, then what runs, then what waits, as far as there is room."""
-        progress = {index: job.progress for index, (job, _) in self.flying.items()}
-        order = sorted(progress, key=lambda index: (progress[index].state == "queued", index))
+        progress = {index: job.progress for index, (job, _) in self.flying.items() if job.state != "waiting"}
+        waiting = len(self.flying) - len(progress)
+        order = sorted(progress, key=lambda index: (progress[index].state in _WAITING, index))
         room = max(self.console.height - LINES_KEPT - (ROWS if self.preview is not None else 0), 1)
         table = self._table()
         self._add_whole(table, sum(one.fraction for one in progress.values()))
@@ -136,6 +149,8 @@ class Bars(Report):
             self._add_job(table, index, progress[index])
         if len(order) > room:
             table.add_row(f"  and {len(order) - room} more")
+        if waiting:
+            table.add_row("", "", "", Text(f"{waiting} wait for a server", style="dim"))
         return table
 
     def _table(self) -> Table:
@@ -166,11 +181,14 @@ class Bars(Report):
         return f", {clock((time.monotonic() - self.began) / since * (self.total - made))} left"
 
     def _add_job(self, table: Table, index: int, now: JobProgress) -> None:
-        session = self.flying[index][1]
-        said = Text(doing(now, session.statistics().connected), style="dim" if now.state == "queued" else "")
-        several = len(self.sessions) > 1 and self.console.width >= COLUMNS_WITH_SERVER
-        server = Text(session.url.partition("//")[2].rstrip("/") if several else "", style="dim")
-        table.add_row(f"  {index:04}", self._bar(now.fraction), f"{now.fraction:4.0%}", said, server)
+        job, place = self.flying[index]
+        connected = not isinstance(place, Session) or place.statistics().connected
+        said = Text(doing(now, connected), style="dim" if now.state in _WAITING else "")
+        several = len(self.places) > 1 or not isinstance(place, Session)
+        shown = several and self.console.width >= COLUMNS_WITH_SERVER
+        name = clean(server_of(job, place).rpartition("//")[2].rstrip("/")) if shown else ""
+        bar = self._bar(now.fraction)
+        table.add_row(f"  {index:04}", bar, f"{now.fraction:4.0%}", said, Text(name, style="dim"))
 
 
 def doing(now: JobProgress, connected: bool = True) -> str:

@@ -1,56 +1,63 @@
-"""Many runs of one workflow: some in flight at a time, each saved as soon as it is made."""
+"""Many runs: some in flight at a time, each saved as soon as it is made, on one server or on a pool."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from async_comfy import ComfyError, Job, Result, Session, TimedOut, Workflow
+from async_comfy import Ambiguous, Cancelled, ComfyError, Job, Lost, Rejected, Result, Session, TimedOut
 from async_comfy.cli.album import Album
 from async_comfy.cli.exits import DONE, FAILED, JOB_ENDS
-from async_comfy.cli.report import Report
+from async_comfy.cli.manifest import Sent
+from async_comfy.cli.order import Variant
+from async_comfy.cli.report import Place, PlacedJob, Report, server_of
 
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """Run number `index`, from 1: the workflow with that run's seeds."""
-
-    index: int
-    workflow: Workflow
+REFUSALS = 10  # in a row before the batch is given up: no server will take the next one either
+_GONE = (Lost, Ambiguous, Cancelled)  # of a prompt of an earlier call: it made nothing that could be had
 
 
 @dataclass(slots=True)
 class Batch:
     """Runs variants and keeps what they make. `timeout`: seconds that one may run, the queue not counted.
 
-    `options` go to `Session.submit`. `jobs`: those not saved yet, by the number of their run. `failed`
-    counts the runs that ended badly, the others went on.
+    `options` go to `submit`. `picked`: prompts of an earlier call that were at a server when it ended, by
+    run, and where to ask for them. `hardy`: a run that a server refuses fails alone, as the others differ
+    from it. `jobs`: those not saved yet. `last`: the run begun last. `failed`: runs that ended badly, while
+    the others went on; `refused`: those in a row that no server took.
     """
 
-    variants: Sequence[Variant]
+    variants: Iterator[Variant]
     album: Album
     report: Report
     timeout: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    jobs: dict[int, Job] = field(default_factory=dict)
+    picked: dict[int, tuple[Session, Sent]] = field(default_factory=dict)
+    hardy: bool = False
+    jobs: dict[int, PlacedJob] = field(default_factory=dict)
+    last: Variant | None = None
+    made: int = 0
     failed: int = 0
+    refused: int = 0
     fatal: ComfyError | None = None
 
-    async def run(self, sessions: Sequence[Session], in_flight: int) -> int:
-        """All of them, `in_flight` at a time on each session; the exit code.
+    async def run(self, places: Sequence[Place], in_flight: int) -> int:
+        """All of them, `in_flight` at a time at each place; the exit code.
 
         Raises: what would befall every other run as well: the server is away, refuses, the disk is full.
         """
         try:
             async with anyio.create_task_group() as watch:
                 watch.start_soon(self.report.watch)
-                await self._all(sessions, in_flight)
+                await self._all(places, in_flight)
                 watch.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             self.report.note(self._stopped())
             raise
+        finally:
+            self.album.close()
         if self.fatal is not None:
             raise self.fatal
         return FAILED if self.failed else DONE
@@ -71,41 +78,90 @@ class Batch:
     def _open(self) -> list[str]:
         return [job.id for job in self.jobs.values() if not job.done]
 
-    async def _all(self, sessions: Sequence[Session], in_flight: int) -> None:
-        waiting = iter(self.variants)
+    async def _all(self, places: Sequence[Place], in_flight: int) -> None:
         async with anyio.create_task_group() as workers:
-            for session in [session for _ in range(in_flight) for session in sessions]:
-                workers.start_soon(self._work, session, waiting, workers.cancel_scope)
+            for place in [place for _ in range(in_flight) for place in places]:
+                workers.start_soon(self._work, place, workers.cancel_scope)
 
-    async def _work(
-        self, session: Session, waiting: Iterator[Variant], all_workers: anyio.CancelScope
-    ) -> None:
-        for variant in waiting:
+    async def _work(self, place: Place, all_workers: anyio.CancelScope) -> None:
+        for variant in self.variants:
             await checkpoint()  # Ctrl-C may have come while the last one was saved: begin nothing new then
+            self.last = variant
             try:
-                await self._one(session, variant)
-            except JOB_ENDS as error:
-                self.jobs.pop(variant.index, None)
-                self.failed += 1
-                self.report.failed(variant.index, error)
+                await self._one(place, variant)
             except ComfyError as error:
-                self.fatal = self.fatal or error
-                all_workers.cancel()
-                return
+                if not self._is_its_own(error):
+                    self.fatal = self.fatal or error
+                    all_workers.cancel()
+                    if not isinstance(error, Ambiguous):
+                        self.album.withdrawn(variant)
+                    return
+                self._fail(place, variant, error)
 
-    async def _one(self, session: Session, variant: Variant) -> None:
-        async with await session.submit(variant.workflow, **self.options) as job:
-            self.jobs[variant.index] = job
-            self.album.begin()
-            self.report.submitted(variant.index, job, session)
-            result = await self._outcome(variant.index, job)
-            # What the server has made is also saved when Ctrl-C comes now; the second Ctrl-C ends that.
-            with anyio.CancelScope(shield=True):
-                paths = await self.album.keep(variant.index, result)
+    def _is_its_own(self, error: ComfyError) -> bool:
+        """Whether the other runs may go well all the same."""
+        self.refused = self.refused + 1 if isinstance(error, Rejected) else 0
+        if isinstance(error, Rejected):
+            return self.hardy and self.refused < REFUSALS
+        return isinstance(error, JOB_ENDS)
+
+    def _fail(self, place: Place, variant: Variant, error: ComfyError) -> None:
+        job = self.jobs.pop(variant.index, None)
+        self.failed += 1
+        self.album.failed(variant, error, server_of(job, place))
+        self.report.failed(variant.index, error)
+
+    async def _one(self, place: Place, variant: Variant) -> None:
+        if not await self._picked_up(variant):
+            job = await place.submit(variant.workflow, **self._options(place, variant))
+            await self._land(place, variant, job)
+
+    async def _picked_up(self, variant: Variant) -> bool:
+        """Whether an earlier call had sent it, and what came of that is saved now."""
+        session, sent = self.picked.pop(variant.index, (None, None))
+        if session is None or sent is None or sent.digest != variant.digest:
+            return False
+        job = await session.attach(sent.prompt_id, variant.workflow)
+        self.report.note(f"{variant.index:04} was sent before as {job.id}, waiting for it")
+        try:
+            await self._land(session, variant, job, sent.server)
+        except _GONE as error:
+            self.jobs.pop(variant.index, None)
+            self.report.note(f"{variant.index:04} is run again: {error.message}")
+            return False
+        return True
+
+    async def _land(self, place: Place, variant: Variant, job: PlacedJob, server: str = "") -> None:
+        """Sees a job to its end, and saves what it made. Leaving early cancels it."""
+        self.jobs[variant.index] = job
+        try:
+            async with job:
+                self.report.submitted(variant.index, job, place)
+                result = await self._outcome(variant.index, job)
+                # What is made is also saved when Ctrl-C comes now; the second Ctrl-C ends that.
+                with anyio.CancelScope(shield=True):
+                    paths = await self.album.keep(variant, result, server or server_of(job, place))
+        finally:
+            self.album.accepted = self.album.accepted or isinstance(job, Job) or job.prompt_id is not None
+            if job.state == "cancelled":
+                self.album.withdrawn(variant)
         del self.jobs[variant.index]
+        self.made += 1
+        self.refused = 0
         self.report.saved(variant.index, result, paths)
 
-    async def _outcome(self, index: int, job: Job) -> Result:
+    def _options(self, place: Place, variant: Variant) -> dict[str, Any]:
+        sending: Any = partial(self.album.sending, variant)
+        if isinstance(place, Session):
+            return {**self.options, "sending": partial(sending, server=place.url)}
+
+        def placed(prompt_id: str, server: str) -> None:
+            sending(prompt_id, server)
+            self.report.placed(variant.index, prompt_id, server)
+
+        return {**self.options, "sending": placed}
+
+    async def _outcome(self, index: int, job: PlacedJob) -> Result:
         """Its result, told only after all its events. Raises: what `Job.wait` does."""
         ended: Result | ComfyError
         async with anyio.create_task_group() as following:
@@ -118,7 +174,7 @@ class Batch:
         return ended
 
 
-async def _end(job: Job, timeout: float | None) -> Result | ComfyError:
+async def _end(job: PlacedJob, timeout: float | None) -> Result | ComfyError:
     try:
         return await job.wait(running=timeout)
     except TimedOut as error:

@@ -1,5 +1,6 @@
 """`async-comfy cancel`: stops jobs by id, and no others."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ EPILOG = """\b
 Examples:
   async-comfy cancel 0b5c1d5e-6d0c-4c5e-9a53-3f6c8a2d7f10
   async-comfy queue | awk '/waiting/ {print $2}' | xargs async-comfy cancel
+
+With --json each line is an object: prompt_id, cancelled (true or false), reason.
+
+\b
+Exit codes: 0 all are cancelled, 1 one is not, or was not there; 2, 3 and 4 as for every command.
 """
 
 
@@ -33,10 +39,16 @@ Examples:
     help="How long to ask for; a node looks up from its work at each step.",
 )
 @click.option("--force", is_flag=True, help="Also on a server too old to stop one job alone (before 0.3.60).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each job.")
 @server_options
 @click.pass_context
 def cancel(
-    context: click.Context, server: Server, prompt_ids: tuple[str, ...], timeout: float, force: bool
+    context: click.Context,
+    server: Server,
+    prompt_ids: tuple[str, ...],
+    timeout: float,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Cancel jobs by their prompt ids.
 
@@ -44,16 +56,20 @@ def cancel(
     """
     from async_comfy.cli.interrupt import drive
 
-    context.exit(drive(_cancel(server, prompt_ids, timeout, force)))
+    context.exit(drive(_cancel(server, prompt_ids, timeout, force, as_json=as_json)))
 
 
-async def _cancel(server: Server, prompt_ids: Sequence[str], timeout: float, force: bool) -> int:
+async def _cancel(
+    server: Server, prompt_ids: Sequence[str], timeout: float, force: bool, *, as_json: bool
+) -> int:
     code = DONE
     async with server.session() as session:
         for prompt_id in prompt_ids:
             said = await _stop(session, prompt_id, timeout, force)
-            click.echo(clean(f"{prompt_id}: {said}" if said else f"{prompt_id} cancelled"), err=bool(said))
             code = FAILED if said else code
+            told = {"prompt_id": prompt_id, "cancelled": not said, "reason": said}
+            line = f"{prompt_id}: {said}" if said else f"{prompt_id} cancelled"
+            click.echo(clean(json.dumps(told) if as_json else line), err=bool(said) and not as_json)
     return code
 
 

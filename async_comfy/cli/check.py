@@ -30,7 +30,7 @@ Exit codes: 0 nothing but warnings and notes, 4 the server would refuse it;
 
 
 @click.command(epilog=EPILOG)
-@click.argument("workflow")
+@click.argument("workflow", type=click.Path())
 @object_info_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")
 @server_options

@@ -14,6 +14,8 @@ from async_comfy.cli.convert import convert
 from async_comfy.cli.demo import demo
 from async_comfy.cli.doctor import doctor
 from async_comfy.cli.download import download
+from async_comfy.cli.drain import drain
+from async_comfy.cli.fleet import fleet
 from async_comfy.cli.free import free
 from async_comfy.cli.history import history
 from async_comfy.cli.interrupt import Interrupted
@@ -21,6 +23,7 @@ from async_comfy.cli.logs import logs
 from async_comfy.cli.models import models
 from async_comfy.cli.nodes import nodes
 from async_comfy.cli.params import params
+from async_comfy.cli.profiles import profiles
 from async_comfy.cli.queue import queue
 from async_comfy.cli.rerun import rerun
 from async_comfy.cli.run import run
@@ -29,27 +32,31 @@ from async_comfy.cli.stats import stats
 from async_comfy.cli.stop import interrupt
 from async_comfy.cli.templates import templates
 from async_comfy.cli.upload import upload
+from async_comfy.cli.warm import warm
 from async_comfy.cli.watch import watch
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
-PROFILES = """\b
-Servers by name, for --server, are kept in ~/.config/async-comfy/config.toml:
-  default = "gpu1"
-  [servers.gpu1]
-  url = "https://gpu1.example.org/comfy/"
-  bearer_env = "GPU1_TOKEN"    # the variable that holds it; also api_key_env, partner_key_env, headers_env
-"""
+EPILOG = """\b
+Examples:
+  async-comfy demo
+  async-comfy run workflow.json --server http://127.0.0.1:8188 --seed random --count 10
+  async-comfy doctor --server https://comfy.example.org/gpu1/
 
-EPILOG = (
-    PROFILES
-    + "\n\b\nExit codes:\n"
-    + "\n".join(f"  {number:<4} {text}" for number, text in exits.MEANINGS.items())
-)
+`COMMAND --help` has examples of each. Which server is meant: --server with an address or a name that
+`profiles` keeps, else ASYNC_COMFY_URL, else the default of `profiles`, else http://127.0.0.1:8188.
+
+\b
+Exit codes:
+""" + "\n".join(f"  {number:<4} {text}" for number, text in exits.MEANINGS.items())
 
 
 class Commands(click.Group):
     """A group whose commands end with a code and a clear line, whatever goes wrong on purpose."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """By what they are for, not by their letters."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -94,6 +101,9 @@ _COMMANDS = (
     cancel,
     interrupt,
     free,
+    fleet,
+    drain,
+    warm,
     stats,
     upload,
     download,
@@ -105,6 +115,7 @@ _COMMANDS = (
     models,
     logs,
     templates,
+    profiles,
     simulate,
     demo,
     completion,

@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("workflow")
+@click.argument("workflow", type=click.Path())
 @object_info_option
 @click.option(
     "-o",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,12 @@ import click
 from async_comfy.cli.exits import DONE
 from async_comfy.cli.interrupt import drive
 from async_comfy.cli.naming import Naming
+from async_comfy.cli.preview import Preview, preview_options
 from async_comfy.cli.simulate import startable
 
 if TYPE_CHECKING:
     from async_comfy.cli.batch import Batch
+    from async_comfy.cli.report import Report
 
 EXAMPLE = Path(__file__).with_name("sdxl_text_to_image.json")
 PICTURES = 8
@@ -27,6 +28,8 @@ CLOSING = "Made by two simulated servers. With a real one: async-comfy run WORKF
 EPILOG = """\b
 Example:
   async-comfy demo --output demo-output
+
+With --json each line on stdout is an object as of `run --json`.
 """
 
 
@@ -47,38 +50,40 @@ Example:
     metavar="FILE",
     help="What to run instead of SDXL text to image.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
+@preview_options
 @click.pass_context
-def demo(context: click.Context, /, output: Path, workflow: Path) -> None:
+def demo(context: click.Context, /, output: Path, workflow: Path, as_json: bool, preview: Preview) -> None:
     """Make eight pictures on two simulated servers.
 
     No GPU and no model needed.
     """
     from async_comfy.cli.album import check_writable
+    from async_comfy.cli.report import choose_report
 
-    batch = _batch(workflow, output)
+    batch = _batch(workflow, output, choose_report(json=as_json, verbose=False, preview=preview))
     check_writable(output)
     with ExitStack() as stack:
         with startable():
             urls = [stack.enter_context(_server()) for _ in range(SERVERS)]
-        code = drive(_paint(batch, urls), on_interrupt=batch.interrupted)
-    if code == DONE:
+        code = drive(_paint(batch, workflow.stem, urls), on_interrupt=batch.interrupted)
+    if code == DONE and not as_json:
         batch.report.note(CLOSING)
     context.exit(code)
 
 
-def _batch(file: Path, output: Path) -> "Batch":
-    from async_comfy import Workflow
-    from async_comfy.cli.album import Album
+def _batch(file: Path, output: Path, report: "Report") -> "Batch":
+    from async_comfy.cli.album import Album, new_record
     from async_comfy.cli.batch import Batch
-    from async_comfy.cli.manifest import Record
-    from async_comfy.cli.order import Order, variants
-    from async_comfy.cli.report import choose_report
+    from async_comfy.cli.order import Order
 
-    workflow = Workflow.load(file)
-    order = Order(str(file), (), "+1", PICTURES, output, Naming("{index:02}_{seed}"))
-    record = Record("demo", date.today(), order.seeds())  # noqa: DTZ011 - the user's own day
-    album = Album(output, order.naming, order.name, record=record, remember=False, existing="overwrite")
-    return Batch(variants(workflow, record), album, choose_report(json=False, verbose=False))
+    order = Order([str(file)], (), "+1", PICTURES, output, Naming("{index:02}_{seed}"))
+    order.load()
+    record = new_record("demo")
+    album = Album(output, order.naming, record=record, remember=False, existing="overwrite")
+    variants = order.variants(order.templates(()), record)
+    asked = {"preview": "auto"} if report.previews else {}
+    return Batch(variants, album, report, options=asked)
 
 
 @contextmanager
@@ -90,11 +95,11 @@ def _server() -> Iterator[str]:
         yield server.url
 
 
-async def _paint(batch: "Batch", urls: Sequence[str]) -> int:
+async def _paint(batch: "Batch", name: str, urls: Sequence[str]) -> int:
     from async_comfy import Session
 
     async with AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(Session(url)) for url in urls]
         with batch.report:
-            batch.report.begin(batch.album.workflow, PICTURES, 0)
+            batch.report.begin(name, PICTURES, 0)
             return await batch.run(sessions, PICTURES // SERVERS)

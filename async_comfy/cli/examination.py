@@ -23,6 +23,7 @@ from async_comfy.cli.server import Server
 PATIENCE_S = 10.0  # for each step; who waits longer gives up
 SKEW_S = 30.0  # a clock further off makes tokens and certificates invalid
 OLDEST = (0, 3, 40)  # the oldest server that this library was tried against
+CLOUD_HOST = "cloud.comfy.org"  # Comfy Cloud: routes below /api, the event socket beside it (docs.comfy.org)
 ELSEWHERE = "http://elsewhere.invalid"  # a name that no web page can have (RFC 2606)
 _DEFAULT_PORT = "ComfyUI's own port is 8188."
 
@@ -66,6 +67,12 @@ class Case:
         return self.proxy or self.url
 
     @property
+    def origin(self) -> str | None:
+        """The Origin that the user gives; programs send none."""
+        given = (value for name, value in self.server.headers.items() if name.lower() == "origin")
+        return next(given, None)
+
+    @property
     def credentials(self) -> dict[str, str]:
         """The headers that say who we are; a user and a password are in the URL."""
         given = dict(self.server.headers)
@@ -75,10 +82,13 @@ class Case:
             given["X-API-Key"] = self.server.api_key
         return given
 
-    def route(self, path: str) -> URL:
-        """A route below the server's path prefix."""
+    def route(self, path: str, *, prefix: str = "") -> URL:
+        """A route below the server's path prefix, and one more that is tried."""
         url = self.url.with_user(None) if "Authorization" in self.credentials else self.url
-        return url.with_path(url.path.rstrip("/") + path)
+        before = url.path.rstrip("/")
+        if url.host == CLOUD_HOST and not before and path != "/ws":
+            before = "/api"
+        return url.with_path(before + prefix + path)
 
 
 async def examine(server: Server) -> AsyncIterator[Finding]:
@@ -88,7 +98,7 @@ async def examine(server: Server) -> AsyncIterator[Finding]:
     except CallerError as error:
         yield Finding("address", error.message, error.hint, exits.USAGE)
         return
-    yield Finding("address", str(url.with_user(None)))
+    yield Finding("address", *_told(url))
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with aiohttp.ClientSession(trust_env=True, timeout=timeout) as client:
         case = Case(server, client, url)
@@ -104,6 +114,18 @@ def _address(server: Server) -> URL:
     server.session()
     text = server.url.strip()
     return URL(text if "://" in text else f"http://{text}").with_query(None).with_fragment(None)
+
+
+def _told(url: URL) -> tuple[str, str]:
+    """The address without its password, and what is odd about it."""
+    shown, path = str(url.with_user(None)), url.path.rstrip("/")
+    if url.host == CLOUD_HOST:
+        hint = f"Leave {path} out: it is put in where it belongs." if path else ""
+        return f"{shown}, Comfy Cloud: its routes are below /api, its event socket is not", hint
+    if path.endswith("/api"):
+        without = url.with_user(None).with_path(path.removesuffix("/api") or "/")
+        return shown, f"Leave /api out, unless a proxy serves nothing else: {without}"
+    return shown, ""
 
 
 async def _try(step: str, work: Awaitable[str]) -> Finding:
@@ -143,7 +165,10 @@ async def _name(case: Case) -> str:
     host = str(case.next.host)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, case.next.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
+    except (socket.gaierror, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            hint = "Is this machine on the network? Its resolver: /etc/resolv.conf."
+            raise Trouble(f"no name server says who {host} is", hint) from None
         raise Trouble(
             f"no such host: {host}", "Check the name, or write the number of its address."
         ) from None
@@ -154,11 +179,15 @@ async def _connection(case: Case) -> str:
     port = case.next.port
     try:
         _, writer = await asyncio.open_connection(case.next.host, port)
-    except OSError:
+    except ConnectionRefusedError:
+        who = "the proxy" if case.proxy is not None else "ComfyUI"
         raise Trouble(
             f"port {port} refuses connections",
-            f"Is ComfyUI running there? For other machines it needs --listen. {_DEFAULT_PORT}",
+            f"Is {who} running there? For other machines ComfyUI needs --listen. {_DEFAULT_PORT}",
         ) from None
+    except OSError as error:
+        hint = "Is the address of another network, or does a firewall stand before it?"
+        raise Trouble(f"port {port} cannot be reached: {_reason(error)}", hint) from None
     writer.close()
     return f"port {port} is open"
 
@@ -173,8 +202,7 @@ async def _certificate(case: Case) -> str:
             case.url.host, case.url.port, ssl=ssl.create_default_context()
         )
     except ssl.SSLCertVerificationError as error:
-        hint = "Trust its authority with SSL_CERT_FILE=ca.pem, or use the name that it is made out to."
-        raise Trouble(f"the certificate is not trusted: {error.verify_message}", hint) from None
+        raise _untrusted(error) from None
     except ssl.SSLError:
         raise Trouble("what answers there speaks no TLS", "Write http:// instead of https://.") from None
     version = writer.get_extra_info("ssl_object").version()
@@ -182,12 +210,27 @@ async def _certificate(case: Case) -> str:
     return f"trusted, {version}"
 
 
+def _untrusted(error: ssl.SSLCertVerificationError) -> Trouble:
+    hint = "Trust its authority with SSL_CERT_FILE=ca.pem, or use the name that it is made out to."
+    return Trouble(f"the certificate is not trusted: {error.verify_message}", hint)
+
+
 async def _http(case: Case) -> str:
     try:
         answer = await _get(case, "/system_stats")
+    except aiohttp.ClientConnectorCertificateError as error:  # of what is behind a proxy
+        if isinstance(error.certificate_error, ssl.SSLCertVerificationError):
+            raise _untrusted(error.certificate_error) from None
+        raise
+    except aiohttp.ClientHttpProxyError as error:
+        hint = "Check HTTPS_PROXY, with user and password where it wants them; or set NO_PROXY."
+        raise Trouble(f"the proxy does not let through ({error.status})", hint) from None
     except (aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError):
         raise Trouble("what answers there speaks no HTTP", f"Is it https://? {_DEFAULT_PORT}") from None
     status, case.headers, body = answer
+    if status == 403 and case.origin is not None:
+        hint = "Leave that --header out, or start the server with --enable-cors-header."
+        raise Trouble(f"the server refuses the Origin {case.origin} (403)", hint, exits.REFUSED)
     if status in {401, 403, 407}:
         who = "the proxy" if status == 407 else "the server"
         raise Trouble(f"{who} refuses access ({status})", exits.CREDENTIALS, exits.REFUSED)
@@ -202,10 +245,21 @@ async def _http(case: Case) -> str:
     with suppress(ValueError, TypeError, KeyError):
         case.stats = json.loads(body)["system"]
     if status != 200 or not isinstance(case.stats, dict) or not case.stats:
+        await _look_below_api(case)
         kind = case.headers.get("Content-Type", "no content type").partition(";")[0]
         hint = f"Is a login page in the way, or a path missing? {_DEFAULT_PORT}"
         raise Trouble(f"not ComfyUI: GET /system_stats gave {status} {kind}", hint)
     return f"GET /system_stats gave {status}"
+
+
+async def _look_below_api(case: Case) -> None:
+    """Raises: Trouble where ComfyUI is there."""
+    status, _, body = await _get(case, "/system_stats", prefix="/api")
+    with suppress(ValueError, TypeError, KeyError):
+        if status == 200 and json.loads(body)["system"]:
+            url = case.url.with_user(None).with_path(case.url.path.rstrip("/") + "/api")
+            hint = f"Let it pass on everything, /ws above all; or try --server {url}"
+            raise Trouble("a proxy serves ComfyUI below /api alone", hint)
 
 
 def _target(case: Case) -> str:
@@ -217,9 +271,11 @@ def _target(case: Case) -> str:
         return "what is no address"
 
 
-async def _get(case: Case, path: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-    given = {**case.credentials, **headers}
-    async with case.client.get(case.route(path), headers=given, allow_redirects=False) as response:
+async def _get(
+    case: Case, path: str, *, prefix: str = "", **headers: str
+) -> tuple[int, Mapping[str, str], bytes]:
+    given, url = {**case.credentials, **headers}, case.route(path, prefix=prefix)
+    async with case.client.get(url, headers=given, allow_redirects=False) as response:
         return response.status, response.headers, await response.read()
 
 
@@ -247,7 +303,7 @@ async def _clock(case: Case) -> str:
 
 async def _origin(case: Case) -> str:
     """What a browser would be told. We send no Origin, unless the user gives one."""
-    if any(name.lower() == "origin" for name in case.server.headers):
+    if case.origin is not None:
         return "sent as given with --header"
     status, headers, _ = await _get(case, "/system_stats", Origin=ELSEWHERE)
     if status == 403:
@@ -259,18 +315,32 @@ async def _origin(case: Case) -> str:
 
 async def _upgrade(case: Case) -> str:
     url = case.route("/ws").with_query(clientId=str(uuid.uuid4()))
+    if case.url.host == CLOUD_HOST and case.server.api_key:
+        url = url.update_query(token=case.server.api_key)
+    hint = "A proxy in between must pass on the headers Upgrade and Connection, for /ws at least."
     try:
         async with case.client.ws_connect(url, headers=case.credentials) as events:
-            first = await events.receive()
+            first = await _first(events)
     except aiohttp.WSServerHandshakeError as error:
         if error.status in {401, 403}:
             raise Trouble(f"refused ({error.status})", exits.CREDENTIALS, exits.REFUSED) from None
-        hint = "A proxy in between must pass on the headers Upgrade and Connection, for /ws at least."
         raise Trouble(f"the event socket does not open: /ws gave {error.status}", hint) from None
+    except aiohttp.ClientError:
+        raise Trouble("the event socket does not open: /ws ends the connection", hint) from None
     with suppress(ValueError, TypeError, KeyError):
         if json.loads(first.data)["type"] == "status":
             return "the event socket opens and tells the queue's status"
     raise Trouble("the event socket opens, but says nothing that ComfyUI would", "Check address and proxy.")
+
+
+async def _first(events: aiohttp.ClientWebSocketResponse) -> aiohttp.WSMessage:
+    """Raises: Trouble where nothing arrives."""
+    try:
+        async with asyncio.timeout(PATIENCE_S / 2):
+            return await events.receive()
+    except TimeoutError:
+        hint = "A proxy in between must not hold back what the server sends: no buffering for /ws."
+        raise Trouble("the event socket opens, but nothing arrives", hint) from None
 
 
 async def _session(case: Case) -> str:

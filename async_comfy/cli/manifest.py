@@ -1,92 +1,144 @@
-"""What a batch has done, kept in its output folder, so that the same command goes on where it stopped."""
+"""What a batch has done, kept in its output folder, so that the same command goes on where it stopped.
+
+Also after a crash: a prompt is written down before it is sent, so whoever comes later asks the server what
+became of it, and sends nothing twice.
+"""
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from async_comfy import CallerError
+from async_comfy import CallerError, ComfyError
 
 NAME = "async-comfy.jsonl"
 
-Seed = int | str
-"""What `Workflow.with_seed` takes."""
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A prompt that went to a server and of which no end was written. `digest`: of what it was made of."""
+
+    digest: str
+    prompt_id: str
+    server: str
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One batch: when it began, the seed of each run, and which runs (from 1) are done."""
+    """One batch: when it began, and what became of its runs, by their number from 1.
+
+    `root`: what its random seeds are drawn from. `done`, `failed`: the digest of what was run.
+    """
 
     key: str
     began: date
-    seeds: Sequence[Seed]
-    done: set[int] = field(default_factory=set)
+    root: int
+    done: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    sent: dict[int, Sent] = field(default_factory=dict)
 
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to do."""
-        return len(self.done) == len(self.seeds)
+    def learn(self, line: dict[str, Any]) -> None:
+        """One line about one of its runs. A later one counts more."""
+        run, state = line.get("run"), line.get("state")
+        digest, prompt_id, server = (str(line.get(name, "")) for name in ("digest", "prompt_id", "server"))
+        if not isinstance(run, int):
+            return
+        for known in (self.done, self.failed, self.sent):
+            known.pop(run, None)
+        if state == "sent":
+            self.sent[run] = Sent(digest, prompt_id, server)
+        elif state in {"done", "failed"}:
+            (self.done if state == "done" else self.failed)[run] = digest
 
 
 class Manifest:
     """A file of JSON lines, only ever appended to; a line that is cut off or foreign is passed over.
 
-    A line with "seeds" begins a batch, one with "index" says that one run of it is saved.
+    A line with "began" begins a batch, one with "run" says what became of one run of it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self._made: list[Path] = []  # by this process: the file, and folders for it
 
-    def unfinished(self, key: str) -> Record | None:
-        """The newest batch of that key, if something of it is left to do. Raises: CallerError."""
+    def latest(self, key: str) -> Record | None:
+        """The newest batch of that key. Raises: CallerError where the file cannot be read."""
         found = None
         for line in self._lines():
             if line.get("batch") != key:
                 continue
-            if "seeds" in line:
+            if "began" in line:
                 found = _begun(line)
-            elif found is not None and line.get("index") in range(1, len(found.seeds) + 1):
-                found.done.add(line["index"])
-        return None if found is None or found.complete else found
+            elif found is not None:
+                found.learn(line)
+        return found
 
     def begin(self, record: Record) -> None:
         """A batch begins. Raises: CallerError where nothing can be written there."""
-        self._append({"batch": record.key, "began": record.began.isoformat(), "seeds": list(record.seeds)})
+        self._append({"batch": record.key, "began": record.began.isoformat(), "root": record.root})
 
-    def done(self, key: str, index: int, prompt_id: str, seeds: dict[str, int], paths: list[Path]) -> None:
+    def sent(self, key: str, run: int, sent: Sent) -> None:
+        """A prompt is about to be sent. Raises: CallerError."""
+        where = {"prompt_id": sent.prompt_id, "server": sent.server}
+        self._append({"batch": key, "run": run, "state": "sent", "digest": sent.digest, **where})
+
+    def withdrawn(self, key: str, run: int) -> None:
+        """It was refused or cancelled: the run is still to be done. Raises: CallerError."""
+        self._append({"batch": key, "run": run, "state": "withdrawn"})
+
+    def done(self, key: str, run: int, digest: str, paths: list[Path], **told: Any) -> None:
         """One run is saved. Raises: CallerError."""
         files = [os.path.relpath(path, self.path.parent) for path in paths]
-        self._append(
-            {"batch": key, "index": index, "prompt_id": prompt_id, "seeds_sent": seeds, "files": files}
-        )
+        self._append({"batch": key, "run": run, "state": "done", "digest": digest, **told, "files": files})
+
+    def failed(self, key: str, run: int, digest: str, error: ComfyError, **told: Any) -> None:
+        """One run ended badly. Raises: CallerError."""
+        problems = [str(problem) for problem in getattr(error, "problems", ())]
+        why = {"kind": type(error).__name__, "message": error.message, "problems": problems}
+        self._append({"batch": key, "run": run, "state": "failed", "digest": digest, **told, "error": why})
+
+    def unmake(self) -> None:
+        """Takes away what this process made, where nothing came of it."""
+        try:
+            for path in self._made:
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError:
+            return  # somebody else put something there
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        decoded = json.loads(line)
+                    except (ValueError, RecursionError):
+                        continue
+                    if isinstance(decoded, dict):
+                        yield decoded
         except FileNotFoundError:
             return
         except OSError as error:
             raise _unusable(self.path, error) from None
-        for line in text.splitlines():
-            try:
-                decoded = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(decoded, dict):
-                yield decoded
 
     def _append(self, line: dict[str, Any]) -> None:
         # One write to a file that is opened for appending: lines of two processes do not mix.
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self._made = [self.path, *_missing(self.path.parent)]
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+", buffering=0) as file:
                 file.write(_break(file) + json.dumps(line).encode() + b"\n")
         except OSError as error:
             raise _unusable(self.path, error) from None
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders that have to be made for this one, itself first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _break(file: FileIO) -> bytes:
@@ -99,8 +151,7 @@ def _break(file: FileIO) -> bytes:
 
 def _begun(line: dict[str, Any]) -> Record | None:
     try:
-        seeds = [seed if isinstance(seed, int) else str(seed) for seed in line["seeds"]]
-        return Record(line["batch"], date.fromisoformat(line["began"]), seeds)
+        return Record(line["batch"], date.fromisoformat(line["began"]), int(line["root"]))
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from async_comfy import ComfyError, Event, Job, Result, Session
 from async_comfy.cli import exits
-from async_comfy.cli.report import Report
+from async_comfy.cli.report import Place, PlacedJob, Report
 
 
 class Ndjson(Report):
@@ -18,16 +18,21 @@ class Ndjson(Report):
         """{"type": "begin"}."""
         self._emit("begin", workflow=name, total=total, done=done)
 
-    def submitted(self, index: int, job: Job, session: Session) -> None:
+    def submitted(self, index: int, job: PlacedJob, place: Place) -> None:
         """{"type": "submitted"}."""
-        self.sessions[session.url] = session
-        self._emit("submitted", index=index, prompt_id=job.id, number=job.number, server=session.url)
+        self.places.add(place)
+        if isinstance(place, Session) and isinstance(job, Job):
+            self._emit("submitted", index=index, prompt_id=job.id, number=job.number, server=place.url)
+
+    def placed(self, index: int, prompt_id: str, server: str) -> None:
+        """{"type": "submitted"}, of a pool: number is null."""
+        self._emit("submitted", index=index, prompt_id=prompt_id, number=None, server=server)
 
     def left(self, index: int, job: Job, session: Session) -> None:
         """{"type": "submitted"}: with --no-wait the only line of a run."""
         self.submitted(index, job, session)
 
-    async def follow(self, index: int, job: Job) -> None:
+    async def follow(self, index: int, job: PlacedJob) -> None:
         """An object for each event, with the event's own type and fields."""
         try:
             async for event in job:
@@ -42,7 +47,7 @@ class Ndjson(Report):
             index=index,
             prompt_id=result.prompt_id,
             paths=[str(path) for path in paths],
-            seeds=result.seeds,
+            seeds=dict(result.seeds),
             cached=sorted(result.cached),
             texts=result.texts,
             dropped=result.dropped,
@@ -53,6 +58,10 @@ class Ndjson(Report):
     def failed(self, index: int, error: ComfyError) -> None:
         """{"type": "failed"}: the last line of a run that did not."""
         self._emit("failed", index=index, **_told(error))
+
+    def ended(self, made: int, failed: int, left: int, hint: str) -> None:
+        """{"type": "end"}: the last line of a batch of many."""
+        self._emit("end", done=made, failed=failed, left=left)
 
     def fatal(self, error: ComfyError) -> None:
         """{"type": "error"}: the last line of all where the command gives up."""

@@ -5,12 +5,15 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from async_comfy import CallerError, ComfyError, Workflow
+from async_comfy import CallerError, ComfyError
 from async_comfy.cli.server import Server
+
+if TYPE_CHECKING:
+    from async_comfy import Workflow
 
 _HINT = "Save one with: curl SERVER/object_info -o object_info.json"
 
@@ -25,7 +28,7 @@ def object_info_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def node_list(workflow: Workflow, server: Server, file: Path | None) -> Mapping[str, Any]:
+def node_list(workflow: "Workflow", server: Server, file: Path | None) -> Mapping[str, Any]:
     """The declarations of the workflow's classes, as far as they are known.
 
     Raises: CallerError for a file that is no object_info; what connecting raises
@@ -35,7 +38,7 @@ def node_list(workflow: Workflow, server: Server, file: Path | None) -> Mapping[
     return drive(_ask(workflow, server)) if file is None else _read(file)
 
 
-async def _ask(workflow: Workflow, server: Server) -> Mapping[str, Any]:
+async def _ask(workflow: "Workflow", server: Server) -> Mapping[str, Any]:
     async with server.session() as session:
         return await session.nodes.some(sorted(workflow.class_types))
 

@@ -1,91 +1,244 @@
-"""What `run` was asked for, made ready to submit."""
+"""What `run` was asked for, made ready to submit: workflows, rows of parameters, seeds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from random import SystemRandom
 
-from async_comfy import Session, Workflow, WorkflowError
-from async_comfy.cli.album import Album, batch_key, check_writable, open_record
-from async_comfy.cli.batch import Variant
-from async_comfy.cli.manifest import Record, Seed
+from async_comfy import CallerError, Workflow, WorkflowError
+from async_comfy.cli.album import Album, check_writable, digest, new_record
+from async_comfy.cli.each import Columns, Row, Sheet
+from async_comfy.cli.manifest import Manifest, Record
 from async_comfy.cli.naming import Naming
-from async_comfy.workflow import parse_value
+from async_comfy.workflow import ObjectInfo, SeedRule, parse_value
 
 LARGEST_DRAW = 2**50  # the editor draws no larger seeds either: JavaScript would lose digits
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A workflow file, what to set in it, how its seeds vary over `count` runs, and where results go.
+class Variant:
+    """Run number `index`, from 1: a workflow with that run's values and seeds.
 
-    `settings`: "NODE.INPUT=VALUE" each. `seed`: a rule of `run --seed`, None for the one that fits `count`.
+    `name`: its file's. `row`: of the sheet, from 1; None without one. `digest`: of all but the seeds.
     """
 
-    file: str
+    index: int
+    workflow: Workflow
+    name: str
+    row: int | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A workflow that runs at the servers, where its seeds are, and what the sheet's columns are in it."""
+
+    name: str
+    workflow: Workflow
+    digest: str
+    seeds: frozenset[str]
+    columns: Columns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What there is to do: so many runs, of which so many are done, and so many failed."""
+
+    total: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Workflow files, what to set in them, how seeds vary over `count` runs of each, and where results go.
+
+    `files`: a folder stands for the workflows in it. `settings`: "NODE.INPUT=VALUE" each. `seed`: a rule of
+    `run --seed`, None for the one that fits `count`. `sheet`: each workflow runs for each of its rows.
+    `retry_failed`: failed runs of an earlier call are to be done, too. `limit`: so many runs at most.
+    """
+
+    files: Sequence[str]
     settings: Sequence[str]
     seed: str | None
     count: int
     output: Path
     naming: Naming
+    sheet: Sheet | None = None
+    retry_failed: bool = False
+    limit: int | None = None
+    loaded: dict[str, Workflow] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The workflow's name: its file's."""
-        return Path(self.file).stem
+        """What the whole is called: the workflow, or its folder."""
+        first = Path(self.files[0])
+        return first.stem or first.resolve().name
 
-    def load(self) -> Workflow:
-        """The workflow; with its settings unless it has to be converted first.
+    @property
+    def is_single(self) -> bool:
+        """One workflow with nothing but seeds to vary: such a batch begins anew once it is done."""
+        return self.sheet is None and len(self.loaded) == 1 and not Path(self.files[0]).is_dir()
+
+    def load(self) -> None:
+        """The workflows; with their settings unless they have to be converted first.
 
         Raises: WorkflowError, CallerError where the output folder cannot be written.
         """
-        workflow = Workflow.load(self.file)
-        if workflow.format == "api":
-            self.prepare(workflow)
+        for file in self._expanded():
+            workflow = Workflow.load(file)
+            if workflow.format == "api":
+                self._prepare(workflow, file)
+            self.loaded[file] = workflow
+        if self.sheet is not None and next(iter(self.sheet), None) is None:
+            raise CallerError(f"{self.sheet.path} has no rows.", hint="Below the header, one run a line.")
         check_writable(self.output)
-        return workflow
 
-    async def resolve(self, workflow: Workflow, session: Session) -> Workflow:
-        """The editor's format converted with what this server says of its nodes; else the workflow itself."""
-        if workflow.format == "api":
-            return workflow
-        converted = workflow.resolve(await session.nodes.some(sorted(workflow.class_types)))
-        self.prepare(converted)
-        return converted
+    @property
+    def class_types(self) -> list[str]:
+        """The node classes whose declarations are needed: for ranges and choices, or to convert a file."""
+        needed = self.loaded.values()
+        wanted = [one for one in needed if self.sheet is not None or one.format != "api"]
+        return sorted({name for workflow in wanted for name in workflow.class_types})
 
-    def prepare(self, workflow: Workflow) -> None:
+    def templates(self, known: Sequence[ObjectInfo]) -> list[Template]:
+        """The workflows in a form that runs. `known`: what each server says of its nodes.
+
+        Raises: CallerError
+        """
+        return [self._template(file, workflow, known) for file, workflow in self.loaded.items()]
+
+    def record(self, templates: Sequence[Template]) -> Record:
+        """The batch that this order goes on with, or begins. Raises: CallerError."""
+        asked = (self.seed, self.count, self.naming.template, self.name, self.is_single)
+        sheet = str(self.sheet.path) if self.sheet is not None else ""
+        # Of one workflow its content counts. Of many, and of rows, each run is compared on its own.
+        content = templates[0].digest if self.is_single else [*self.loaded, list(self.settings)]
+        key = digest(asked, sheet, content)
+        found = Manifest(self.output).latest(key)
+        if found is None or (self.is_single and len(found.done) >= self.count):
+            return new_record(key)
+        return found
+
+    def album(self, record: Record) -> Album:
+        """Where its results go."""
+        return Album(self.output, self.naming, record=record)
+
+    def inspected(self, templates: Sequence[Template], record: Record) -> Left:
+        """Goes through all runs without sending any. Raises: CallerError for the first row that is wrong."""
+        total = done = failed = 0
+        for variant in self._all(templates, record, seeded=False):
+            total += 1
+            done += record.done.get(variant.index) == variant.digest
+            failed += record.failed.get(variant.index) == variant.digest
+        return Left(total, done, failed)
+
+    def variants(self, templates: Sequence[Template], record: Record) -> Iterator[Variant]:
+        """The runs that are to be done, made as they are asked for."""
+        left = self.limit
+        for variant in self._all(templates, record, seeded=True):
+            if record.done.get(variant.index) == variant.digest:
+                continue
+            if not self._tries_again and record.failed.get(variant.index) == variant.digest:
+                continue
+            if left is not None and (left := left - 1) < 0:
+                return
+            yield variant
+
+    @property
+    def _tries_again(self) -> bool:
+        return self.retry_failed or self.is_single
+
+    def _all(self, templates: Sequence[Template], record: Record, *, seeded: bool) -> Iterator[Variant]:
+        index = 0
+        for template in templates:
+            for row in self.sheet if self.sheet is not None else (None,):
+                base = _filled(template, row, seeded=seeded)
+                for _ in range(self.count):
+                    index += 1
+                    if seeded and not base.keeps_seed:
+                        yield _seeded(base.variant, index, self.seed_of(index, record.root))
+                    else:
+                        yield replace(base.variant, index=index)
+
+    def seed_of(self, index: int, root: int) -> SeedRule:
+        """What `Workflow.with_seed` takes for that run. Random ones are drawn from `root`."""
+        rule = self.seed or ("random" if self.count > 1 else "fixed")
+        if rule == "fixed":
+            return "fixed"
+        if rule == "random":
+            drawn = hashlib.sha256(f"{root}/{index}".encode()).digest()
+            return int.from_bytes(drawn[:8]) % LARGEST_DRAW
+        if rule.startswith("+"):
+            return f"+{int(rule) * (index - 1)}"
+        return int(rule) + index - 1
+
+    def _expanded(self) -> list[str]:
+        """The files, each once; a folder's in the order of their names."""
+        found: list[str] = []
+        for file in self.files:
+            folder = Path(file)
+            if folder.is_dir():
+                inside = sorted(str(path) for path in folder.glob("*.json") if path.is_file())
+                if not inside:
+                    hint = "Workflows in it are called *.json; or name files."
+                    raise CallerError(f"The folder {folder} holds no workflow.", hint=hint)
+                found += inside
+            else:
+                found.append(file)
+        return list(dict.fromkeys(found))
+
+    def _template(self, file: str, workflow: Workflow, known: Sequence[ObjectInfo]) -> Template:
+        if workflow.format != "api":
+            workflow = _resolved(workflow, known)
+            self._prepare(workflow, file)
+        files = {(item.node, item.input): repr(item.file) for item in workflow.files()}
+        columns = Columns(self.sheet, workflow, known) if self.sheet is not None else None
+        prompt = digest(workflow.encode(files=files))
+        return Template(Path(file).stem, workflow, prompt, frozenset(workflow.seeds()), columns)
+
+    def _prepare(self, workflow: Workflow, file: str) -> None:
         """Sets what is to be set. Raises: WorkflowError where that, or the seed, has no place in it."""
         for setting in self.settings:
             path, _, text = setting.partition("=")
             workflow.set(path, parse_value(text, like=workflow.get(path)))
         if self.seed not in {None, "fixed"} and not workflow.seeds():
-            raise WorkflowError("it has no seed to vary.", place=self.file, hint="Leave --seed out.")
-
-    def record(self, workflow: Workflow) -> Record:
-        """The batch that this order goes on with, or begins. Raises: CallerError."""
-        asked = (self.seed, self.count, self.naming.template, self.name)
-        return open_record(self.output, batch_key(workflow, asked), self.seeds)
-
-    def album(self, record: Record) -> Album:
-        """Where its results go."""
-        return Album(self.output, self.naming, self.name, record=record)
-
-    def seeds(self) -> list[Seed]:
-        """For each run what `Workflow.with_seed` takes. Random ones are drawn here and now."""
-        rule = self.seed or ("random" if self.count > 1 else "fixed")
-        if rule == "fixed":
-            return ["fixed"] * self.count
-        if rule == "random":
-            return [SystemRandom().randrange(LARGEST_DRAW) for _ in range(self.count)]
-        if rule.startswith("+"):
-            return [f"+{int(rule) * turn}" for turn in range(self.count)]
-        return [int(rule) + turn for turn in range(self.count)]
+            raise WorkflowError("it has no seed to vary.", place=file, hint="Leave --seed out.")
 
 
-def variants(workflow: Workflow, record: Record) -> list[Variant]:
-    """The runs that are not done yet, each with its seeds."""
-    return [
-        Variant(index, workflow.with_seed(seed))
-        for index, seed in enumerate(record.seeds, start=1)
-        if index not in record.done
-    ]
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A row in its workflow. `keeps_seed`: it says which seed."""
+
+    variant: Variant
+    keeps_seed: bool
+
+
+def _filled(template: Template, row: Row | None, *, seeded: bool) -> _Filled:
+    if row is None or template.columns is None:
+        return _Filled(Variant(0, template.workflow, template.name, None, template.digest), False)
+    values = template.columns.settled(row)
+    made = digest(template.digest, sorted((path, repr(value)) for path, value in values.items()))
+    workflow = template.workflow
+    if seeded:
+        workflow = workflow.copy()
+        for path, value in values.items():
+            workflow.set(path, value)
+    keeps = not values.keys().isdisjoint(template.seeds)
+    return _Filled(Variant(0, workflow, template.name, row.number, made), keeps)
+
+
+def _seeded(variant: Variant, index: int, rule: SeedRule) -> Variant:
+    """The same as run `index`, with the seed that the rule gives."""
+    return replace(variant, index=index, workflow=variant.workflow.with_seed(rule))
+
+
+def _resolved(workflow: Workflow, known: Sequence[ObjectInfo]) -> Workflow:
+    """Converted with the nodes of the first server that knows them all. Raises: WorkflowError."""
+    trouble: WorkflowError | None = None
+    for object_info in known:
+        try:
+            return workflow.resolve(object_info)
+        except WorkflowError as error:
+            trouble = trouble or error
+    raise trouble or WorkflowError("it cannot be converted without a server's list of nodes.")

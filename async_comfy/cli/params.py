@@ -3,15 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from async_comfy import NetworkError, Workflow
+from async_comfy import NetworkError
 from async_comfy.cli.node_list import node_list, object_info_option
 from async_comfy.cli.server import Server, server_options
 from async_comfy.cli.terminal import clean
-from async_comfy.workflow import Parameter
+
+if TYPE_CHECKING:
+    from async_comfy import Workflow
+    from async_comfy.workflow import Parameter
 
 SHOWN = 60  # characters of a value; prompts are longer
 
@@ -23,7 +26,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("workflow")
+@click.argument("workflow", type=click.Path())
 @object_info_option
 @click.option(
     "--rules", metavar="FILE", help="A sidecar, TOML or JSON, that renames, pins, hides and bounds them."
@@ -36,6 +39,8 @@ def params(server: Server, workflow: str, object_info: Path | None, rules: str |
     Prompts, seeds, sizes, models, files: by name, with the path that `run --set` takes, the value, and what
     it may be. Ranges and choices come from a server or its object_info.
     """
+    from async_comfy import Workflow
+
     loaded = Workflow.load(workflow)
     known = _known(loaded, server, object_info)
     ready = loaded.resolve(known) if known is not None else loaded
@@ -47,7 +52,7 @@ def params(server: Server, workflow: str, object_info: Path | None, rules: str |
         click.echo(clean(line))
 
 
-def _known(workflow: Workflow, server: Server, file: Path | None) -> Mapping[str, Any] | None:
+def _known(workflow: "Workflow", server: Server, file: Path | None) -> Mapping[str, Any] | None:
     """The server's nodes; None without a server, where the workflow can do without."""
     try:
         return node_list(workflow, server, file)
@@ -58,18 +63,18 @@ def _known(workflow: Workflow, server: Server, file: Path | None) -> Mapping[str
         return None
 
 
-def _lines(parameters: Sequence[Parameter]) -> Iterator[str]:
+def _lines(parameters: "Sequence[Parameter]") -> Iterator[str]:
     rows = [(one.name, one.path, _value(one), _takes(one)) for one in parameters]
     widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _value(parameter: Parameter) -> str:
+def _value(parameter: "Parameter") -> str:
     return _short(json.dumps(parameter.default, ensure_ascii=False, default=repr))
 
 
-def _takes(parameter: Parameter) -> str:
+def _takes(parameter: "Parameter") -> str:
     if parameter.choices is not None:
         return _short(", ".join(map(str, parameter.choices)))
     if parameter.minimum is None and parameter.maximum is None:

@@ -6,13 +6,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import anyio
 
 from async_comfy import ComfyError, Job, Result, Session
 from async_comfy.cli.exits import complaint
+from async_comfy.cli.preview import NO_PREVIEW, Preview
 from async_comfy.cli.terminal import clean
+
+if TYPE_CHECKING:
+    from async_comfy import Pool, PoolJob
+
+Place: TypeAlias = "Session | Pool"
+"""Where a job goes: one server, or a pool of them."""
+PlacedJob: TypeAlias = "Job | PoolJob"
 
 PAUSE_S = 1.0  # between looks at the connection; shorter breaks are nobody's concern
 
@@ -23,7 +31,7 @@ class Report:
     previews = False
 
     def __init__(self) -> None:
-        self.sessions: dict[str, Session] = {}
+        self.places: set[Place] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -35,19 +43,24 @@ class Report:
 
     def begin(self, name: str, total: int, done: int) -> None:
         """So many runs there are, so many of them were done before."""
-        if done:
+        if 0 < done < total:
             self.note(f"{name}: {done} of {total} were done before, going on")
 
-    def submitted(self, index: int, job: Job, session: Session) -> None:
-        """The server accepted run number `index`."""
-        self.sessions[session.url] = session
-        self.note(f"{index:04} submitted as {job.id} to {session.url}")
+    def submitted(self, index: int, job: PlacedJob, place: Place) -> None:
+        """The server accepted run number `index`; or a pool, which places it later."""
+        self.places.add(place)
+        if isinstance(place, Session) and isinstance(job, Job):
+            self.note(f"{index:04} submitted as {job.id} to {place.url}")
+
+    def placed(self, index: int, prompt_id: str, server: str) -> None:
+        """A pool sends run number `index` to that server."""
+        self.note(f"{index:04} sent as {prompt_id} to {server}")
 
     def left(self, index: int, job: Job, session: Session) -> None:
         """Run number `index` was submitted and is left to the server."""
         self.print(job.id)
 
-    async def follow(self, index: int, job: Job) -> None:
+    async def follow(self, index: int, job: PlacedJob) -> None:
         """Listens to one job until it ends, where its events matter."""
         return
 
@@ -55,7 +68,7 @@ class Report:
         """Keeps what is shown up to date, until cancelled: here, whether the servers are there."""
         lost: set[str] = set()
         while True:
-            away = {url for url, session in self.sessions.items() if not session.statistics().connected}
+            away = {server for place in self.places for server in _away(place)}
             for url in sorted(away - lost):
                 self.note(f"connection to {url} lost, trying again")
             for url in sorted(lost - away):
@@ -77,6 +90,11 @@ class Report:
         """A run ended badly; the others go on."""
         self.note(f"{index:04} {complaint(error)}")
 
+    def ended(self, made: int, failed: int, left: int, hint: str) -> None:
+        """The last words of a batch of many: of its runs so many are done, failed, and left to do."""
+        said = [f"{made} done", f"{failed} failed" if failed else "", f"{left} left to do" if left else ""]
+        self.note(f"{', '.join(filter(None, said))}{f'; {hint}' if hint else ''}")
+
     def fatal(self, error: ComfyError) -> None:
         """Nothing goes on. The error itself is shown by whoever ends the command."""
         return
@@ -96,7 +114,21 @@ class Report:
         sys.stderr.flush()
 
 
-def choose_report(*, json: bool, verbose: bool, previews: bool = False) -> Report:
+def _away(place: Place) -> list[str]:
+    """The servers of a place that are not connected."""
+    if isinstance(place, Session):
+        return [] if place.statistics().connected else [place.url]
+    return [server.name for server in place.stats().servers if server.state == "joining"]
+
+
+def server_of(job: "PlacedJob | None", place: Place) -> str:
+    """The server of a job, by the name that people use for it; empty where it waits in a pool."""
+    if isinstance(place, Session):
+        return place.url
+    return "" if job is None or isinstance(job, Job) else job.server or ""
+
+
+def choose_report(*, json: bool, verbose: bool, preview: Preview = NO_PREVIEW) -> Report:
     """JSON where asked for; bars where stderr can show them and no log lines get between; else lines."""
     if json:
         from async_comfy.cli.ndjson import Ndjson
@@ -106,5 +138,5 @@ def choose_report(*, json: bool, verbose: bool, previews: bool = False) -> Repor
         from async_comfy.cli.bars import Bars, able
 
         if able():
-            return Bars(previews=previews)
+            return Bars(preview=preview)
     return Report()

@@ -1,13 +1,16 @@
 """`async-comfy rerun`: makes again what made a picture."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from async_comfy.cli.naming import DEFAULT, Naming
-from async_comfy.cli.run import Errand
+from async_comfy.cli.preview import Preview, preview_options
 from async_comfy.cli.server import Server, server_options
+
+if TYPE_CHECKING:
+    from async_comfy.cli.batch import Batch
 
 EPILOG = """\b
 Examples:
@@ -39,7 +42,7 @@ class SeedChoice(click.ParamType[str]):
 
 
 @click.command(epilog=EPILOG)
-@click.argument("image")
+@click.argument("image", type=click.Path())
 @click.option(
     "--seed",
     type=SeedChoice(),
@@ -73,6 +76,7 @@ class SeedChoice(click.ParamType[str]):
     metavar="SECONDS",
     help="Cancel it if it runs longer; waiting in the queue does not count.",
 )
+@preview_options
 @server_options
 @click.pass_context
 def rerun(
@@ -85,28 +89,34 @@ def rerun(
     naming: Naming,
     as_json: bool,
     timeout: float | None,
+    preview: Preview,
 ) -> None:
     """Run again what made an IMAGE.
 
     IMAGE is a picture, video or sound that ComfyUI made, or a workflow file. With the same seeds, models and
     files on the server the same comes out.
     """
+    from async_comfy.cli.errand import Errand
     from async_comfy.cli.interrupt import drive
     from async_comfy.cli.order import Order
+    from async_comfy.cli.place import AtServer
     from async_comfy.cli.report import choose_report
 
+    if Path(image).is_dir():
+        raise click.UsageError(f"{image} is a folder. `async-comfy run` takes the workflows in one.")
     verbose = bool(context.find_root().params.get("verbose"))
-    report = choose_report(json=as_json, verbose=verbose)
-    errand = Errand(Order(image, (), seed, 1, output, naming), server, report, {})
+    report = choose_report(json=as_json, verbose=verbose, preview=preview)
+    order = Order([image], (), seed, 1, output, naming)
+    asked = {"preview": "auto"} if report.previews else {}  # most servers make none unless asked
+    errand = Errand(order, AtServer(server), report, asked)
     code = drive(errand.finish(1, timeout), on_interrupt=errand.interrupted)
     if not as_json:
-        for line in _seeds(errand):
+        for line in _seeds(errand.batch):
             report.note(line)
     context.exit(code)
 
 
-def _seeds(errand: Errand) -> list[str]:
+def _seeds(batch: "Batch | None") -> list[str]:
     """What was sent, seed by seed."""
-    sent = [variant.workflow.seeds() for variant in errand.batch.variants] if errand.batch else []
-    told = [f"seed {path}={seed}" for seeds in sent for path, seed in seeds.items()]
-    return told or ["it has no seeds"]
+    seeds = batch.last.workflow.seeds() if batch is not None and batch.last is not None else {}
+    return [f"seed {path}={seed}" for path, seed in seeds.items()] or ["it has no seeds"]

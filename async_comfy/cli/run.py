@@ -1,31 +1,35 @@
-"""`async-comfy run`: a workflow, once or a hundred times, into well-ordered folders."""
+"""`async-comfy run`: workflows, once or for each of many parameters, into well-ordered folders."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from async_comfy import ComfyError, NetworkError
-from async_comfy.cli.exits import DONE
 from async_comfy.cli.naming import DEFAULT, Naming
+from async_comfy.cli.preview import NO_PREVIEW, Preview, preview_options
 from async_comfy.cli.server import Server, server_options
 
 if TYPE_CHECKING:
-    from async_comfy import Session, Workflow
-    from async_comfy.cli.batch import Batch
-    from async_comfy.cli.order import Order
-    from async_comfy.cli.report import Report
+    from async_comfy.cli.place import AtFleet, AtServer
 
-IN_FLIGHT = 3  # one runs, one waits so that the GPU never does, one is being downloaded
+CREDENTIALS = {"api_key": "--api-key", "bearer": "--bearer", "headers": "--header"}
+CREDENTIALS |= {"partner_key": "--partner-key"}
+POOLED = ("lane", "priority", "deadline", "key")
 
 EPILOG = """\b
 Examples:
   async-comfy run workflow.json --set "6.text=a red fox in snow"
   async-comfy run workflow.json --count 100 --seed random --output foxes
+  async-comfy run workflow.json --each params.csv --output foxes
+  async-comfy run workflows/ --fleet fleet.toml --lane batch
 
-Ctrl-C cancels the jobs on the server; the same command again goes on where it stopped.
+Ctrl-C cancels the jobs on the server; the same command again goes on where it stopped. After a crash it
+asks the servers first what became of the prompts that they had: nothing runs twice.
+
+The columns of --each are the names that `async-comfy params` shows. All rows are checked before anything is
+sent. With --each, or with several workflows, what is done stays done, and what failed is run again with
+--retry-failed.
 
 With --json each line on stdout is an object with a "type":
 
@@ -40,6 +44,7 @@ With --json each line on stdout is an object with a "type":
   failed     index, error, message, hint, prompt_id, problems, exit:
              this run ended badly, the others go on
   error      as failed, without index: the command gives up
+  end        done, failed, left: of many runs, the last line
   note       text, for people
 
 \b
@@ -74,7 +79,15 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
 
 
 @click.command(epilog=EPILOG)
-@click.argument("workflow")
+@click.argument("workflows", nargs=-1, required=True, type=click.Path(), metavar="WORKFLOW...")
+@click.option(
+    "--each",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="One run for each row of a .csv, .tsv or .jsonl file, whose columns are parameters.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Do at most so many runs in this call.")
+@click.option("--retry-failed", is_flag=True, help="Also the runs that failed in an earlier call.")
 @click.option(
     "--set",
     "settings",
@@ -90,14 +103,18 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
     help="N: N for the first run, N+1 for the next. random: another for each. +1: the workflow's own for the "
     "first, 1 more for each next. fixed: the workflow's own.  [default: random with --count, else fixed]",
 )
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many runs.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many runs; with --each, or of several workflows, of each.",
+)
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
-    default=IN_FLIGHT,
-    show_default=True,
-    help="How many runs to give to the server at a time.",
+    help="How many runs to give to a server at a time.  [default: 3; with --fleet 16, of which few are sent]",
 )
 @click.option(
     "-o",
@@ -118,7 +135,7 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
     help="What files are called; {filename}, {stem}, {node}, {title} and {prompt_id} may be used, too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout, see below.")
-@click.option("--no-preview", is_flag=True, help="No pictures in the making, which some terminals can show.")
+@preview_options
 @click.option("--no-wait", is_flag=True, help="Submit, print the prompt ids, and leave.")
 @click.option(
     "--timeout",
@@ -128,106 +145,91 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
 )
 @click.option("--partial", is_flag=True, help="Go on without the outputs that the server finds wrong.")
 @click.option("--front", is_flag=True, help="Before everything that waits in the queue.")
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run on the servers of a fleet.toml, each job where there is room; --server then names one of them.",
+)
+@click.option("--lane", metavar="NAME", help="With --fleet: the class of jobs that these are.")
+@click.option("--priority", type=float, metavar="N", help="With --fleet: worth a minute of waiting a point.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="With --fleet: from now, by when they should be done; it orders, it does not cancel.",
+)
+@click.option("--key", metavar="NAME", help="With --fleet: whose they are; a lane is shared among keys.")
 @server_options
 @click.pass_context
 def run(
     context: click.Context,
     /,
     server: Server,
-    workflow: str,
+    workflows: tuple[str, ...],
+    each: Path | None,
+    limit: int | None,
+    retry_failed: bool,
     settings: tuple[str, ...],
     seed: str | None,
     count: int,
     output: Path,
     naming: Naming,
     as_json: bool,
-    jobs: int,
-    no_preview: bool,
+    jobs: int | None,
+    preview: Preview,
     no_wait: bool,
     timeout: float | None,
-    **submit: bool,
+    fleet: Path | None,
+    **submit: Any,
 ) -> None:
-    """Run a WORKFLOW and save what it makes.
+    """Run WORKFLOWs and save what they make.
 
-    WORKFLOW is a file: API format, the editor's format, or a picture, video or sound that ComfyUI made.
-    For each run stdout gets one line, the paths that were saved.
+    WORKFLOW is a file: API format, the editor's format, or a picture, video or sound that ComfyUI made. A
+    folder stands for the *.json in it. For each run stdout gets one line, the paths that were saved.
     """
+    from async_comfy.cli.each import Sheet
+    from async_comfy.cli.errand import Errand
     from async_comfy.cli.interrupt import drive
     from async_comfy.cli.order import Order
     from async_comfy.cli.report import choose_report
 
-    order = Order(workflow, settings, seed, count, output, naming)
+    if no_wait and fleet is not None:
+        raise click.UsageError("--no-wait cannot go with --fleet: the pool's queue is in this process.")
+    sheet = Sheet(each) if each is not None else None
+    order = Order(workflows, settings, seed, count, output, naming, sheet, retry_failed, limit)
     verbose = bool(context.find_root().params.get("verbose"))
-    report = choose_report(json=as_json, verbose=verbose, previews=not (no_preview or no_wait))
-    asked = {"preview": "auto"} if report.previews else {}  # most servers make none unless asked
-    errand = Errand(order, server, report, {**submit, **asked})
+    report = choose_report(json=as_json, verbose=verbose, preview=NO_PREVIEW if no_wait else preview)
+    asked = _submit(context, server, submit, previews=report.previews, pooled=fleet is not None)
+    errand = Errand(order, _place(server, fleet), report, asked)
     work = errand.send() if no_wait else errand.finish(jobs, timeout)
     context.exit(drive(work, on_interrupt=errand.interrupted))
 
 
-class Errand:
-    """One call of `run`, from the file to the saved pictures. `submit`: options of `Session.submit`."""
+def _place(server: Server, fleet: Path | None) -> "AtServer | AtFleet":
+    from async_comfy.cli.place import AtFleet, AtServer
 
-    def __init__(self, order: "Order", server: Server, report: "Report", submit: dict[str, Any]) -> None:
-        self.order = order
-        self.server = server
-        self.report = report
-        self.submit = submit
-        self.batch: Batch | None = None
-
-    async def send(self) -> int:
-        """Submits and leaves; the exit code. Raises: ComfyError."""
-        async with self._ready() as (session, workflow):
-            for index, seed in enumerate(self.order.seeds(), start=1):
-                job = await session.submit(workflow.with_seed(seed), **self.submit)
-                self.report.left(index, job, session)
-        return DONE
-
-    async def finish(self, in_flight: int, timeout: float | None) -> int:
-        """Submits, watches and saves; the exit code. Raises: ComfyError."""
-        from async_comfy.cli.batch import Batch
-        from async_comfy.cli.order import variants
-
-        async with self._ready() as (session, workflow):
-            record = self.order.record(workflow)
-            left = variants(workflow, record)
-            self.batch = Batch(left, self.order.album(record), self.report, timeout, self.submit)
-            with self.report:
-                self.report.begin(self.order.name, self.order.count, len(record.done))
-                return await self.batch.run([session], in_flight)
-
-    def interrupted(self) -> None:
-        """Ctrl-C was pressed."""
-        if self.batch is not None:
-            self.batch.interrupted()
-
-    @asynccontextmanager
-    async def _ready(self) -> "AsyncIterator[tuple[Session, Workflow]]":
-        """A connection, and the workflow in a form that runs there. What is fatal is told to the report."""
-        try:
-            workflow = self.order.load()
-            async with self._connected(workflow) as session:
-                yield session, await self.order.resolve(workflow, session)
-        except ComfyError as error:
-            self.report.fatal(error)
-            raise
-
-    @asynccontextmanager
-    async def _connected(self, workflow: "Workflow") -> "AsyncIterator[Session]":
-        session = self.server.session()
-        try:
-            await session.open()
-        except NetworkError as error:
-            if workflow.format == "ui":
-                error.hint += NEEDS_SERVER
-            raise
-        try:
-            yield session
-        finally:
-            await session.close()
+    return AtServer(server) if fleet is None else AtFleet(fleet)
 
 
-NEEDS_SERVER = (
-    " The file is in the editor's format, which is converted with a server's list of nodes; "
-    "or choose Workflow > Export (API) in the editor, and run that file."
-)
+def _submit(
+    context: click.Context, server: Server, given: dict[str, Any], *, previews: bool, pooled: bool
+) -> dict[str, Any]:
+    """The options of `Session.submit`, or of `Pool.submit`. Raises: click.UsageError."""
+    chosen = {name: value for name in POOLED if (value := given.pop(name)) is not None}
+    if not pooled:
+        if chosen:
+            raise click.UsageError(f"--{next(iter(chosen))} needs --fleet: one server has no lanes.")
+        # Most servers make no previews unless asked.
+        return {**given, **({"preview": "auto"} if previews else {})}
+    typed = [name for name in given if given[name] and name == "front"]
+    if typed:
+        raise click.UsageError("--front cannot go with --fleet: write --priority.")
+    for name, option in CREDENTIALS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} cannot go with --fleet: its file says what each server needs.")
+    if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        chosen["server"] = server.url
+    if previews:
+        chosen["extra_data"] = {"preview_method": "auto"}
+    return {**chosen, "partial": given["partial"]}

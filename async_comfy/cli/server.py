@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from async_comfy.cli.profile_file import names, profile
+
 if TYPE_CHECKING:
     from async_comfy import Session
 
@@ -53,6 +55,7 @@ _OPTIONS = (
         envvar="ASYNC_COMFY_URL",
         show_default=True,
         show_envvar=True,
+        shell_complete=names,
         metavar="URL|NAME",
         help="The server's address, with a path prefix if it has one; or its name in "
         "~/.config/async-comfy/config.toml.",
@@ -92,8 +95,6 @@ _FIELDS = ("url", "api_key", "bearer", "headers", "partner_key")
 
 def _chosen(given: dict[str, Any]) -> Server:
     """The server that is meant. What is typed counts most, then its profile, then the environment."""
-    from async_comfy.cli.profiles import profile
-
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in _FIELDS}
     named = sources["url"] is not ParameterSource.DEFAULT
@@ -105,11 +106,15 @@ def _chosen(given: dict[str, Any]) -> Server:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say where the server is; the command gets them as one `server`."""
+    """Adds the options that say where the server is; the command gets them as one `server`.
+
+    A command that invokes another one may hand it its own.
+    """
 
     @wraps(command)
     def collected(**given: Any) -> Any:
-        server = _chosen({name: given.pop(name) for name in _FIELDS})
+        said = {name: given.pop(name) for name in _FIELDS}
+        server = given.pop("server", None) or _chosen(said)
         return command(server=server, **given)
 
     for option in reversed(_OPTIONS):

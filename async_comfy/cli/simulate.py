@@ -1,5 +1,6 @@
 """`async-comfy simulate`: a ComfyUI without a GPU, to try things on."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ CHOOSE = "Choose another --port, --host or --folder."
 EPILOG = """\b
 Example:
   async-comfy simulate --port 8188 --step-ms 100 --load-ms 2000
+
+With --json the line is an object: url.
 """
 
 
@@ -43,6 +46,7 @@ Example:
     metavar="DIR",
     help="Where input, output and temp lie; without it they are removed at the end.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The address as a JSON object.")
 def simulate(step_ms: float, load_ms: float, **options: Any) -> None:
     """Start a simulated ComfyUI.
 
@@ -55,13 +59,13 @@ def simulate(step_ms: float, load_ms: float, **options: Any) -> None:
         return  # this is how it is meant to end
 
 
-async def _serve(**options: Any) -> None:
+async def _serve(*, as_json: bool, **options: Any) -> None:
     import asyncio
 
     from async_comfy.testing import SimulatedServer
 
     async with SimulatedServer(**options) as server:
-        click.echo(server.url)
+        click.echo(json.dumps({"url": server.url}) if as_json else server.url)
         click.echo("Simulated ComfyUI; Ctrl-C ends it.", err=True)
         await asyncio.Event().wait()
 

@@ -1,12 +1,12 @@
 """`async-comfy interrupt`: stops what runs, and takes nothing out of the queue."""
 
 import json
-import sys
 from collections.abc import Collection
 
 import click
 
-from async_comfy import CallerError, NotFound
+from async_comfy import NotFound
+from async_comfy.cli.asking import agreed
 from async_comfy.cli.cancel import interrupt_one
 from async_comfy.cli.exits import DONE, FAILED
 from async_comfy.cli.server import Server, server_options
@@ -53,7 +53,7 @@ def interrupt(
     targets = [prompt_id] if prompt_id else drive(_running(server))
     if not targets:
         click.echo("Nothing runs.", err=True)
-    elif anybody and not yes and not _agreed(targets):
+    elif anybody and not yes and not agreed(_question(targets), "--yes interrupts"):
         context.exit(FAILED)
     for stopped in drive(_interrupt(server, targets, force or anybody)) if targets else ():
         told = json.dumps({"prompt_id": stopped, "asked": True}) if as_json else f"{stopped} asked to stop"
@@ -66,11 +66,8 @@ async def _running(server: Server) -> list[str]:
         return sorted((await session.queue.ids()).running)
 
 
-def _agreed(targets: Collection[str]) -> bool:
-    """Whether whoever sits there says yes. Raises: CallerError where nobody does."""
-    if not sys.stdin.isatty():
-        raise CallerError("Nobody is here to be asked.", hint="--yes interrupts without asking.")
-    return click.confirm(clean(f"Interrupt {', '.join(targets)}, whoever submitted it?"), err=True)
+def _question(targets: Collection[str]) -> str:
+    return f"Interrupt {', '.join(targets)}, whoever submitted it?"
 
 
 async def _interrupt(server: Server, targets: Collection[str], force: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from async_comfy import CallerError, File
+from async_comfy import CallerError
 from async_comfy.cli.server import Server, server_options
 from async_comfy.cli.terminal import clean
 
@@ -55,6 +55,8 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 async def _send(server: Server, files: tuple[Path, ...], subfolder: str, *, as_json: bool) -> None:
+    from async_comfy import File
+
     async with server.session() as session:
         for file in files:
             placed = await session.upload(File(file, name=file.name, subfolder=subfolder))

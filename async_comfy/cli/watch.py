@@ -3,13 +3,15 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from async_comfy import NetworkError
+from async_comfy import CallerError, NetworkError, NotFound, UnexpectedAnswer
+from async_comfy.cli.download import FOLDERS
 from async_comfy.cli.interrupt import Interrupted
+from async_comfy.cli.preview import Preview, preview_options
 from async_comfy.cli.queue import line, rows
 from async_comfy.cli.server import Server, server_options
 from async_comfy.cli.terminal import clean
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 PAUSE_S = (
     1.0  # between looks: the server tells strangers' jobs to nobody, and shows its whole queue each time
 )
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+SERVERS_FAULT = 500  # from here on, a status says that the server or what is before it is in trouble
+SMALLER = "jpeg;80"  # what the server makes of a picture before it sends it
 LOOKS = 6  # without a trace before a job is gone: history was seen five seconds late
 
 EPILOG = """\b
@@ -36,33 +41,53 @@ for what ended. A job that was taken out of the queue has the state "gone".
 
 @click.command(epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each change.")
+@preview_options
 @server_options
-def watch(server: Server, as_json: bool) -> None:
+def watch(server: Server, as_json: bool, preview: Preview) -> None:
     """Watch all jobs of a server.
 
-    Everybody's. In a terminal the queue stays at the bottom, and what ended scrolls by.
+    Everybody's. In a terminal the queue stays at the bottom, with the newest picture that came out where the
+    terminal can show it, and what ended scrolls by.
     """
     from async_comfy.cli.interrupt import drive
 
     try:
-        drive(_watch(server, as_json=as_json))
+        drive(_watch(server, preview, as_json=as_json))
     except Interrupted:
         return  # this is how it is meant to end
 
 
-async def _watch(server: Server, *, as_json: bool) -> None:
+async def _watch(server: Server, preview: Preview, *, as_json: bool) -> None:
     import anyio
 
     board = Board()
     async with server.session() as session:
-        with _screen(as_json=as_json) as screen:
+        with _screen(preview, as_json=as_json) as screen:
             while session.failure is None:
                 try:
-                    screen.show(await board.look(session), board)
+                    changes = await board.look(session)
+                    if screen.shows_pictures:
+                        screen.picture = await _newest(session, changes) or screen.picture
+                    screen.show(changes, board)
                 except NetworkError:
-                    screen.away()
+                    screen.away("connection lost, trying again")
+                except UnexpectedAnswer as error:
+                    if error.status < SERVERS_FAULT:
+                        raise
+                    screen.away(f"the server answers {error.status}, trying again")
                 await anyio.sleep(PAUSE_S)
     raise session.failure
+
+
+async def _newest(session: "Session", changes: list[dict[str, Any]]) -> bytes | None:
+    """The picture that came out last; None where none did, or the server no longer has it."""
+    for change in reversed(changes):
+        for file in reversed(change.get("files", ())):
+            if file["folder"] in FOLDERS and file["filename"].lower().endswith(PICTURES):
+                with suppress(NotFound, CallerError):
+                    where = {"folder": file["folder"], "subfolder": file["subfolder"]}
+                    return await session.files.view(file["filename"], preview=SMALLER, **where)
+    return None
 
 
 class Board:
@@ -96,33 +121,41 @@ class Board:
 
 
 class Screen:
-    """A line for each change."""
+    """A line for each change. `picture`: the newest that came out, for those who show any."""
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether it shows any."""
+        return False
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.lost = False
+        self.lost = ""
+        self.picture: bytes | None = None
 
     def show(self, changes: list[dict[str, Any]], board: Board) -> None:
         """Tells what changed."""
-        self.lost = False
+        if self.lost:
+            click.echo("connected again", err=True)
+        self.lost = ""
         for change in changes:
             click.echo(clean(json.dumps(change)) if self.as_json else told(change))
 
-    def away(self) -> None:
-        """The server does not answer; said once."""
-        if not self.lost:
-            click.echo("connection lost, trying again", err=True)
-        self.lost = True
+    def away(self, reason: str) -> None:
+        """The server does not answer as it should; said once for each reason."""
+        if self.lost != reason:
+            click.echo(reason, err=True)
+        self.lost = reason
 
 
 @contextmanager
-def _screen(*, as_json: bool) -> Iterator[Screen]:
+def _screen(preview: Preview, *, as_json: bool) -> Iterator[Screen]:
     if as_json or not sys.stdout.isatty():
         yield Screen(as_json=as_json)
         return
     from async_comfy.cli.live_queue import LiveQueue
 
-    with LiveQueue() as screen:
+    with LiveQueue(preview) as screen:
         yield screen
 
 

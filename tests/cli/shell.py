@@ -43,10 +43,17 @@ class Shell:
         """What the environment says here: the profiles of whoever runs the tests do not matter."""
         return {"ASYNC_COMFY_URL": self.url, "XDG_CONFIG_HOME": str(self.folder / ".config")}
 
-    def type(self, *words: str, **env: str) -> Ended:
-        """One command, to its end. What it raises beyond its exit code fails the test."""
+    def type(self, *words: str, typed: str = "", **env: str) -> Ended:
+        """One command, to its end, with `typed` on stdin. What it raises but its exit code fails the test."""
         environment = {**dict.fromkeys(CREDENTIALS), **self.own, **env}
-        ended = CliRunner().invoke(commands, list(words), env=environment, catch_exceptions=False)
+        ended = CliRunner().invoke(
+            commands,
+            list(words),
+            input=typed,
+            env=environment,
+            catch_exceptions=False,
+            prog_name="async-comfy",
+        )
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
     def start(self, *words: str) -> "subprocess.Popen[str]":

@@ -32,7 +32,8 @@ def assert_clear(ended: Ended, code: int, *words: str) -> None:
     ("words", "code", "said"),
     [
         (["run", "fix.json"], 2, ["fix.json: no such file", "fox.json"]),
-        (["run", "."], 2, ["folder"]),
+        (["run", "."], 2, ["text.json", "not JSON"]),
+        (["run", "none"], 2, ["none", "no such file"]),
         (["run", "text.json"], 2, ["not JSON", "line 1"]),
         (["run", "fox.json", "--set", "99.text=a"], 2, ["no node '99'"]),
         (["run", "fox.json", "--set", "2.txt=a"], 2, ["no input 'txt'", "'text'"]),

@@ -1,14 +1,15 @@
 """`doctor`: each way in which a server cannot be reached has its own line, and says what to do."""
 
 import socket
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+import ssl
+from pathlib import Path
 
 import pytest
+import trustme
 
 from async_comfy.testing import SimulatedServer
-from tests.cli.shell import Ended, Shell
+from tests.cli.gate import at, gate, page, silence, tunnel
+from tests.cli.shell import PATIENCE_S, Ended, Shell, started
 
 HEALTHY = [
     "address",
@@ -110,45 +111,216 @@ def test_something_else_answers(
     status: int, body: str, words: str, shell: Shell, comfy_server: SimulatedServer
 ) -> None:
     """A proxy without a server, a login page, another program: exit code 3."""
-    comfy_server.faults.answer(("GET", "/system_stats"), status, body)
-
-    ended = shell.type("doctor", "--json")
+    with gate(comfy_server.url, lambda head: page(status, body.encode())) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
     assert (ended.code, failed(ended)) == (3, ["HTTP"])
     assert words in ended.json[-1]["found"]
 
 
-class _NoUpgrade(BaseHTTPRequestHandler):
-    """A proxy that forgets the Upgrade header, in front of an old server whose clock stands."""
+STATS = b'{"system": {"comfyui_version": "%s"}}'
 
-    def do_GET(self) -> None:
-        body = b'{"system": {"comfyui_version": "0.2.0"}}'
-        self.send_response_only(200 if self.path.startswith("/system_stats") else 400)
-        self.send_header("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *words: object) -> None:
-        return
+@pytest.mark.parametrize(
+    ("date", "way"),
+    [("Thu, 01 Jan 1970 00:00:00 GMT", "behind"), ("Thu, 01 Jan 2970 00:00:00 GMT", "ahead of")],
+)
+def test_a_wrong_clock(date: str, way: str, shell: Shell, comfy_server: SimulatedServer) -> None:
+    """Told by the Date header; the later steps go on. Exit code 1."""
+    said = page(200, STATS % b"0.33.0", f"Date: {date}")
+    with gate(comfy_server.url, at("/system_stats", said)) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (1, ["clock"])
+    (clock,) = [line for line in ended.json if line["step"] == "clock"]
+    assert way in clock["found"]
+    assert "NTP" in clock["hint"]
+
+
+@pytest.mark.parametrize(("version", "code"), [(b"0.2.0", 1), (b"0.3.39", 1), (b"v0.3.40", 0), (b"odd", 0)])
+def test_an_old_version(version: bytes, code: int, shell: Shell, comfy_server: SimulatedServer) -> None:
+    """Exit code 1; the later steps go on."""
+    with gate(comfy_server.url, at("/system_stats", page(200, STATS % version))) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (code, ["version"] if code else [])
+    assert ended.json[-1]["step"] == "session"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (page(400), "/ws gave 400"),
+        (page(200, b"<html>"), "/ws gave 200"),
+        (page(502), "/ws gave 502"),
+        (b"", "ends the connection"),
+    ],
+)
+def test_a_proxy_that_drops_upgrades(
+    said: bytes, found: str, shell: Shell, comfy_server: SimulatedServer
+) -> None:
+    """Everything works but the event socket; which headers it needs is said."""
+    with gate(comfy_server.url, at("/ws", said)) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (3, ["events"])
+    assert found in ended.json[-1]["found"]
+    assert "Upgrade" in ended.json[-1]["hint"]
+
+
+def test_a_proxy_that_holds_back_events(
+    shell: Shell, comfy_server: SimulatedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket opens, and nothing arrives."""
+    monkeypatch.setattr("async_comfy.cli.examination.PATIENCE_S", 1.0)
+    with gate(comfy_server.url, silence) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (3, ["events"])
+    assert "nothing arrives" in ended.json[-1]["found"]
+    assert "buffering" in ended.json[-1]["hint"]
 
 
 @pytest.fixture
-def careless_proxy() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _NoUpgrade) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def authority(tmp_path: Path) -> trustme.CA:
+    """Whom nobody trusts yet; ca.pem in the folder says who it is."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
 
 
-def test_what_does_not_stop_the_rest_is_told_beside_it(shell: Shell, careless_proxy: str) -> None:
-    """Version, clock and upgrade fail, each with its line."""
-    ended = shell.type("doctor", "--json", "--server", careless_proxy)
+def context(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    """What a server shows that calls itself so."""
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(shown)
+    return shown
 
-    assert failed(ended) == ["version", "clock", "events"]
-    assert ended.code == 1
-    assert "Upgrade" in ended.json[-1]["hint"]
+
+def test_a_certificate_that_nobody_vouches_for(
+    shell: Shell, comfy_server: SimulatedServer, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 3; how to trust it is said, and doing so helps, from the start of the process on."""
+    with gate(comfy_server.url, tls=context(authority, "127.0.0.1")) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+        monkeypatch.setenv("SSL_CERT_FILE", "ca.pem")
+        with started(shell, "doctor", "--server", url) as process:
+            trusted, _ = process.communicate(timeout=PATIENCE_S)
+
+    assert (ended.code, failed(ended)) == (3, ["TLS"])
+    assert "not trusted" in ended.json[-1]["found"]
+    assert "SSL_CERT_FILE" in ended.json[-1]["hint"]
+    assert process.returncode == 0
+    assert [line.split()[:2] for line in trusted.splitlines()] == [[step, "ok"] for step in HEALTHY]
+
+
+def test_a_certificate_for_another_name(
+    shell: Shell, comfy_server: SimulatedServer, authority: trustme.CA
+) -> None:
+    """The names are told apart."""
+    with gate(comfy_server.url, tls=context(authority, "comfy.example")) as url:
+        ended = shell.type("doctor", "--json", "--server", url, SSL_CERT_FILE="ca.pem")
+
+    assert (ended.code, failed(ended)) == (3, ["TLS"])
+    assert "mismatch" in ended.json[-1]["found"]
+
+
+def test_an_origin_that_the_server_refuses(shell: Shell) -> None:
+    """Exit code 4: the header that the user gave is the reason, not the key."""
+    ended = shell.type("doctor", "--json", "--header", "Origin: http://elsewhere.example")
+
+    assert (ended.code, failed(ended)) == (4, ["HTTP"])
+    assert "http://elsewhere.example" in ended.json[-1]["found"]
+    assert "--enable-cors-header" in ended.json[-1]["hint"]
+
+
+def test_a_redirect_says_where_to(shell: Shell, comfy_server: SimulatedServer) -> None:
+    """Without what may be secret."""
+    said = page(302, b"", "Location: https://login.example/start?token=sesame")
+    with gate(comfy_server.url, lambda head: said) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (3, ["HTTP"])
+    assert "https://login.example/start" in ended.json[-1]["found"]
+    assert "sesame" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [(socket.EAI_NONAME, "no such host: comfy.example"), (socket.EAI_AGAIN, "no name server says")],
+)
+def test_a_name_server_that_does_not_help(
+    number: int, found: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that there is not, and a resolver that is away, are told apart."""
+
+    def refuse(*words: object, **named: object) -> None:
+        raise socket.gaierror(number, "said the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    ended = shell.type("doctor", "--json", "--server", "http://comfy.example:8188")
+
+    assert (ended.code, failed(ended)) == (3, ["name"])
+    assert found in ended.json[-1]["found"]
+
+
+@pytest.mark.parametrize("status", [407, 502])
+def test_a_proxy_of_the_environment_that_lets_nothing_through(
+    status: int, shell: Shell, comfy_server: SimulatedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way to an https server goes through CONNECT."""
+    with gate(comfy_server.url, lambda head: page(status)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        ended = shell.type("doctor", "--json", "--server", "https://comfy.example")
+
+    assert (ended.code, failed(ended)) == (3, ["HTTP"])
+    assert f"the proxy does not let through ({status})" in ended.json[-1]["found"]
+    assert "HTTPS_PROXY" in ended.json[-1]["hint"]
+
+
+def test_a_certificate_behind_a_proxy(
+    shell: Shell, comfy_server: SimulatedServer, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen by the step after."""
+    with gate(comfy_server.url, tls=context(authority, "127.0.0.1")) as url, tunnel() as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (3, ["HTTP"])
+    assert "not trusted" in ended.json[-1]["found"]
+
+
+def test_a_proxy_that_serves_api_alone(shell: Shell, comfy_server: SimulatedServer) -> None:
+    """It is found, and what to do about it."""
+
+    def answer(head: str) -> bytes | None:
+        return None if head.split(" ")[1].startswith("/api/") else page(404)
+
+    with gate(comfy_server.url, answer) as url:
+        ended = shell.type("doctor", "--json", "--server", url)
+
+    assert (ended.code, failed(ended)) == (3, ["HTTP"])
+    assert "below /api alone" in ended.json[-1]["found"]
+    assert f"{url}/api" in ended.json[-1]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("https://cloud.comfy.org", ("Comfy Cloud", "")),
+        ("https://cloud.comfy.org/api", ("Comfy Cloud", "Leave /api out")),
+        ("http://comfy.example:8188/api", ("comfy.example", "Leave /api out")),
+    ],
+)
+def test_the_prefix_of_comfy_cloud(
+    address: str, said: tuple[str, str], shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is said when it is seen."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **named: [])
+    first = shell.type("doctor", "--json", "--server", address).json[0]
+
+    assert (first["step"], first["ok"]) == ("address", True)
+    assert said[0] in first["found"]
+    assert said[1] in first["hint"]
+    assert bool(said[1]) == bool(first["hint"])
 
 
 def test_the_proxy_of_the_environment_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def test_free_asks_for_what_was_wished(
     words: list[str], asked: dict[str, Any], shell: Shell, comfy_server: SimulatedServer
 ) -> None:
     """One POST; stdout is for programs alone."""
-    assert shell.type("free", "--json", *words).json == [asked]
+    told = {"server": comfy_server.url, "asked": asked, "queue": 0}
+    assert shell.type("free", "--json", *words).json == [told]
     assert shell.type("free", *words).out == ""
     assert [seen.json for seen in comfy_server.requests if seen.path == "/free"] == [asked, asked]

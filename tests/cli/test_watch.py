@@ -4,6 +4,7 @@ import io
 import json
 import signal
 from collections.abc import Callable
+from threading import Thread
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from async_comfy import Session, Workflow
 from async_comfy.cli.live_queue import LiveQueue
 from async_comfy.cli.watch import LOOKS, Board
 from async_comfy.testing import SimulatedServer
+from tests.cli import screen
 from tests.cli.shell import PATIENCE_S, Shell, started
 from tests.cli.test_queue import submit
 from tests.live.pictures import diffusion
@@ -87,10 +89,82 @@ def test_the_queue_stays_at_the_bottom() -> None:
     screen.show([board.jobs["a"], {"state": "gone", "prompt_id": "z"}], board)
 
     assert file.getvalue() == "gone  z\n"
-    assert str(screen.picture(board)).splitlines() == [
+    assert str(screen.jobs(board)).splitlines() == [
         "3 to do",
         "waiting  a  2 nodes",
         "waiting  b  2 nodes",
         "and 1 more",
     ]
-    assert str(screen.picture(Board())) == "Nothing runs, nothing waits."
+    assert str(screen.jobs(Board())) == "Nothing runs, nothing waits."
+
+
+@pytest.mark.parametrize("status", [502, 500])
+def test_trouble_of_the_server_is_one_line(
+    status: int, shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """However long it takes; then it goes on."""
+    with started(shell, "watch") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        comfy_server.wait(lambda: comfy_server.requests.count("GET", "/queue") > 0)
+        comfy_server.faults.answer(("GET", "/queue"), status, "<html>", times=2)
+        lines = [process.stderr.readline() for _ in range(2)]
+        comfy_server.hold("step")
+        (prompt_id,) = submit(shell, workflow_file(diffusion()), 1)
+        comfy_server.wait(lambda: comfy_server.at == "step")
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=PATIENCE_S)
+
+    assert lines == [f"the server answers {status}, trying again\n", "connected again\n"]
+    assert first.split()[1] == prompt_id
+    assert rest == ""
+
+
+def test_a_terminal_shows_the_newest_picture(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """Below the queue, as the terminal can; gone when it ends."""
+    comfy_server.hold("step")
+    submit(shell, workflow_file(diffusion()), 1)
+    comfy_server.wait(lambda: comfy_server.at == "step")
+
+    def finish() -> None:
+        comfy_server.wait(lambda: comfy_server.requests.count("GET", "/queue") > 1)
+        comfy_server.release()
+
+    helper = Thread(target=finish)
+    helper.start()
+    env = screen.environment(shell.own, TERM="xterm-kitty")
+    code, said = screen.typed(screen.python("watch"), env, (b"m=0;", b"\x03"))
+    helper.join()
+
+    assert code == 0
+    head, picture = screen.kitty(said)
+    assert head["U"] == "1"
+    assert picture.width > 100
+    assert screen.keys(screen.KITTY.findall(said)[-1][0]) == {"a": "d", "d": "I", "i": head["i"], "q": "2"}
+
+
+def test_no_preview_asks_for_no_picture(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """Nothing is downloaded."""
+    comfy_server.hold("step")
+    (prompt_id,) = submit(shell, workflow_file(diffusion()), 1)
+    comfy_server.wait(lambda: comfy_server.at == "step")
+
+    def finish() -> None:
+        comfy_server.wait(lambda: comfy_server.requests.count("GET", "/queue") > 1)
+        comfy_server.release()
+
+    helper = Thread(target=finish)
+    helper.start()
+    env = screen.environment(shell.own, TERM="xterm-kitty")
+    ended = f"completed  {prompt_id}".encode()
+    code, said = screen.typed(screen.python("watch", "--no-preview"), env, (ended, b"\x03"))
+    helper.join()
+
+    assert code == 0
+    assert "\x1b_G" not in said
+    assert comfy_server.requests.count("GET", "/view") == 0

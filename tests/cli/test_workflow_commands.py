@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,13 +21,13 @@ NOWHERE = "http://127.0.0.1:1"
 def object_info(comfy_server: SimulatedServer, tmp_path: Path) -> str:
     """The server's /object_info, saved to a file."""
     file = tmp_path / "object_info.json"
-    file.write_text(json.dumps(asyncio.run(_every_class(comfy_server.url))))
+    file.write_bytes(asyncio.run(_every_class(comfy_server.url)))
     return file.name
 
 
-async def _every_class(url: str) -> dict[str, Any]:
+async def _every_class(url: str) -> bytes:
     async with Session(url) as session:
-        return await session.nodes.all()
+        return (await session.nodes.all()).raw
 
 
 @pytest.fixture
