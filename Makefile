@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 DOCS := .tools/docs
 CLIENT_TESTS := tests/live tests/conformance --ignore tests/live/reliability
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
 
-demo: $(READY)  ## two simulated servers, eight pictures, live bars
+demo: $(INSTALLED)  ## two simulated servers, eight pictures, live bars
 	@$(BIN)/async-comfy demo --output demo-output
 
 test: $(READY)  ## all tests; those of the client once more in asyncio's debug mode and under uvloop
@@ -70,13 +71,18 @@ $(DOCS)/.ready: requirements-docs.txt
 	@$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement requirements-docs.txt
 	@touch $@
 
-$(READY): pyproject.toml requirements-dev.txt constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt  # the package alone
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "async-comfy needs Python 3.11 or later; PYTHON=... chooses another one."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "Cannot make $(VENV): install python3-venv."; exit 1; }
 	@echo "Setting up $(VENV) ..."
-	@$(PIP) install --constraint constraints.txt --editable '.[cli,testing]' --requirement requirements-dev.txt
+	@$(PIP) install --constraint constraints.txt --editable '.[cli,testing]'
+	@touch $@
+
+$(READY): $(INSTALLED) requirements-dev.txt  # and what its tests and checks need
+	@echo "Adding what tests and checks need ..."
+	@$(PIP) install --constraint constraints.txt --requirement requirements-dev.txt
 	@touch $@
 
 clean:  ## remove what the above made

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/events.md and docs/errors.md from the classes themselves.
+"""Writes the tables of docs/events.md and docs/errors.md from the classes, docs/cli.md from the commands.
 
 python docs/generate.py           writes them
 python docs/generate.py --check   says which page is out of date, and fails
@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import click
 import msgspec
 
 from async_comfy import errors, events
+from async_comfy.cli import exits
+from async_comfy.cli.commands import commands
 
 HERE = Path(__file__).parent
+HELP_COLUMNS = 100
 OF_ALL = {"message", "hint", "prompt_id"}  # of every error
 MARKED = re.compile(r"(<!-- (\w+): generated -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -47,10 +51,57 @@ def error_table() -> Iterator[str]:
             yield _row(_link("errors", kind), _public_base(kind).__name__, _promise(kind) + _carried(names))
 
 
+def command_table() -> Iterator[str]:
+    """Every command, and what it is for."""
+    yield from _head("command", "what it does")
+    for name, command in _leaves(commands):
+        yield _row(f"[`{name}`](#{name.replace(' ', '-')})", command.get_short_help_str(limit=200))
+
+
+def exit_table() -> Iterator[str]:
+    """The exit codes."""
+    yield from _head("exit code", "meaning")
+    for number, meaning in exits.MEANINGS.items():
+        yield _row(str(number), meaning)
+
+
+def variable_table() -> Iterator[str]:
+    """The environment variables that options take their values from."""
+    yield from _head("variable", "in place of")
+    found = [option for _, command in _leaves(commands) for option in command.params]
+    named = {str(option.envvar): option.opts[0] for option in found if option.envvar}
+    yield from (_row(f"`{variable}`", f"`{option}`") for variable, option in named.items())
+
+
+def command_help() -> Iterator[str]:
+    """The help of every command, as the shell shows it."""
+    for name, command in _leaves(commands):
+        context = click.Context(
+            command,
+            info_name=f"async-comfy {name}",
+            terminal_width=HELP_COLUMNS,
+            help_option_names=["-h", "--help"],
+        )
+        yield from (f"### {name}", "", "```text", command.get_help(context).rstrip(), "```", "")
+
+
+def _leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands that do something, by the words that call them."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "events": event_table,
     "outcomes": outcome_table,
     "errors": error_table,
+    "commands": command_table,
+    "exits": exit_table,
+    "variables": variable_table,
+    "help": command_help,
 }
 
 

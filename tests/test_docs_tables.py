@@ -15,6 +15,7 @@ import async_comfy
 import async_comfy.testing
 from async_comfy import ComfyError, errors, events
 from async_comfy.events import EVENTS
+from tests.cli.stage import LEAVES, examples
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -30,7 +31,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["events.md", "errors.md"])
+@pytest.mark.parametrize("name", ["events.md", "errors.md", "cli.md"])
 def test_the_tables_are_up_to_date(generate: ModuleType, name: str) -> None:
     """`python docs/generate.py` would change nothing."""
     page = (DOCS / name).read_text()
@@ -52,6 +53,18 @@ def test_every_public_error_has_a_row(generate: ModuleType) -> None:
     for name, kind in vars(errors).items():
         if inspect.isclass(kind) and issubclass(kind, ComfyError) and name[0] != "_" and kind not in families:
             assert f"| [{name}](" in table
+
+
+def test_every_command_has_its_help_and_its_examples(generate: ModuleType) -> None:
+    """Under its own heading, as the shell shows them."""
+    page = (DOCS / "cli.md").read_text()
+    for name, command in LEAVES.items():
+        assert f"[`{name}`](#{name.replace(' ', '-')})" in page
+        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        assert f"Usage: async-comfy {name} " in section
+        assert examples(command)
+        for line in examples(command):
+            assert line in section
 
 
 def test_a_table_out_of_date_is_told_by_page(tmp_path: Path) -> None:

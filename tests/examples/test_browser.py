@@ -80,7 +80,7 @@ def test_closing_the_page_cancels_the_job(comfy: SimulatedServer, page: "Page") 
     """The server stops working for somebody who left."""
     comfy.hold("node")
     page.click("#generate")
-    playwright.expect(page.locator("#cancel")).to_be_enabled()
+    playwright.expect(page.locator("#cancel")).to_be_visible()
     comfy.wait(lambda: len(comfy.running) == 1)
     (prompt_id,) = comfy.running
     page.close()
@@ -96,6 +96,7 @@ def test_cancel_stops_the_job_and_says_so(comfy: SimulatedServer, page: "Page") 
     page.click("#generate")
     page.click("#cancel")
     playwright.expect(page.locator("#status")).to_have_text("Cancelled.")
+    playwright.expect(page.locator("#generate")).to_be_focused()
     assert comfy.queue_remaining == 0
     comfy.release()
     page.click("#generate")
@@ -121,3 +122,25 @@ def test_a_prompt_is_text_and_never_html(comfy: SimulatedServer, page: "Page") -
     assert page.locator("#picture").get_attribute("alt") == prompt
     assert page.title() == "Studio"
     assert page.locator("img").count() == 1
+
+
+def test_what_is_spoken_is_the_state_and_not_each_step(comfy: SimulatedServer, page: "Page") -> None:
+    """Twenty steps are five sentences, and the button that was pressed keeps the focus."""
+    spoken = page.locator("#spoken")
+    spoken.evaluate(
+        "region => { window.heard = []; new MutationObserver(() => window.heard.push(region.textContent))"
+        ".observe(region, { childList: true }) }"
+    )
+    page.click("#generate")
+    playwright.expect(page.locator("#stage")).to_have_attribute("data-state", "final")
+    heard = page.evaluate("window.heard")
+    assert heard[0] == "Sending …"
+    assert heard[-1].startswith("Done")
+    assert len(heard) <= 8
+    playwright.expect(page.locator("#generate")).to_be_focused()
+
+
+def test_on_a_phone_nothing_sticks_out(page: "Page") -> None:
+    """At 320 pixels, the narrowest there is, the page scrolls in one direction only."""
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth") == 320

@@ -24,7 +24,7 @@ AIOHTTP = [
 def program(framework: str, folder: Path) -> None:
     """Writes the one program of the page that imports `framework` as app.py, beside a workflow."""
     page = (DOCS / "web.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r'^```python title="app.py"\n(.*?)^```', page, re.DOTALL | re.MULTILINE)
     (code,) = [block for block in blocks if f"\nfrom {framework} import" in block]
     (folder / "app.py").write_text(code)
     workflow = (DOCS / "examples/sdxl_text_to_image.json").read_text()
@@ -35,6 +35,14 @@ def program(framework: str, folder: Path) -> None:
 def fastapi(comfy: SimulatedServer, tmp_path: Path) -> Iterator[str]:
     """The FastAPI program's URL."""
     program("fastapi", tmp_path)
+    with serving(comfy.url, tmp_path, UVICORN) as url:
+        yield url
+
+
+@pytest.fixture
+def litestar(comfy: SimulatedServer, tmp_path: Path) -> Iterator[str]:
+    """The Litestar program's URL."""
+    program("litestar", tmp_path)
     with serving(comfy.url, tmp_path, UVICORN) as url:
         yield url
 
@@ -67,6 +75,27 @@ def test_fastapi_cancels_when_the_visitor_goes_away(comfy: SimulatedServer, fast
     comfy.advance()
     with httpx.stream("POST", f"{fastapi}/generate", json={"text": "a fox"}, trust_env=False) as stream:
         next(heard(stream))
+        (prompt_id,) = comfy.running
+    comfy.wait(lambda: interrupted(comfy, prompt_id))
+
+
+def test_litestar_streams_progress_previews_and_the_picture(litestar: str) -> None:
+    """Events of the same names; what is no JSON there is told as it is."""
+    wish = {"text": "a fox"}
+    with httpx.stream("GET", f"{litestar}/generate", params=wish, trust_env=False) as stream:
+        lines = [line for line in stream.iter_lines() if line]
+    names = {line.removeprefix("event: ") for line in lines if line.startswith("event: ")}
+    assert names == {"progress", "preview", "image"}
+    assert lines[-1].startswith("data: data:image/png;base64,")
+
+
+def test_litestar_cancels_when_the_visitor_goes_away(comfy: SimulatedServer, litestar: str) -> None:
+    """The response is cut in the middle."""
+    comfy.hold("step")
+    comfy.advance()
+    wish = {"text": "a fox"}
+    with httpx.stream("GET", f"{litestar}/generate", params=wish, trust_env=False) as stream:
+        next(stream.iter_lines())
         (prompt_id,) = comfy.running
     comfy.wait(lambda: interrupted(comfy, prompt_id))
 

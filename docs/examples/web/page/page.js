@@ -2,10 +2,13 @@
 // image source, never as HTML.
 
 const at = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+let busy = false; // from the click to the end
 let current = null; // {id, events}: the job that this page follows
 
 at("wish").addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (busy) return;
   begin();
   try {
     follow(await ask("POST", "generate", wish()));
@@ -15,13 +18,14 @@ at("wish").addEventListener("submit", async (event) => {
 });
 
 at("cancel").addEventListener("click", async () => {
-  at("cancel").disabled = true;
-  at("status").textContent = "Stopping …";
+  at("generate").focus(); // the button that had it goes
+  at("cancel").hidden = true;
+  tell("Stopping …");
   try {
     await ask("DELETE", `jobs/${current.id}`);
   } catch (error) {
     trouble(error.message);
-    at("cancel").disabled = current === null;
+    at("cancel").hidden = current === null;
   }
 });
 
@@ -56,7 +60,7 @@ const sentence = (said) => [said.error, said.hint].filter(Boolean).join(" ");
 function follow(order) {
   const events = new EventSource(order.events);
   current = { id: order.id, events };
-  at("cancel").disabled = false;
+  at("cancel").hidden = false;
   const on = (name, heard) => events.addEventListener(name, (event) => heard(JSON.parse(event.data)));
   on("progress", progress);
   on("preview", (source) => show(source, "preview"));
@@ -65,22 +69,36 @@ function follow(order) {
   events.onerror = () => {
     // It comes back by itself, unless the job is not known any more.
     if (events.readyState === EventSource.CLOSED) end("Lost.", "The studio no longer knows this job.");
-    else at("status").textContent = "Connecting again …";
+    else tell("Connecting again …");
   };
 }
 
 function begin() {
-  at("generate").disabled = true;
+  working(true);
   at("trouble").hidden = true;
   at("open").hidden = true;
   at("bar").value = 0;
-  at("status").textContent = "Sending …";
-  at("stage").scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone it lies below
+  tell("Sending …");
+  // On a phone the picture lies below.
+  at("stage").parentElement.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
+}
+
+// Generate is said to be disabled and keeps the focus: a button that really is loses it.
+function working(now) {
+  busy = now;
+  at("generate").setAttribute("aria-disabled", now);
+  at("generate").textContent = now ? "Generating …" : "Generate";
+}
+
+// What is shown is also spoken, if it is more than another step.
+function tell(words, spoken = words) {
+  at("status").textContent = words;
+  if (at("spoken").textContent !== spoken) at("spoken").textContent = spoken;
 }
 
 function progress(now) {
   at("bar").value = now.fraction;
-  at("status").textContent = words(now);
+  tell(words(now), now.state === "queued" ? "Waiting." : `Working, ${Math.floor(now.fraction * 4) * 25} %.`);
 }
 
 function words(now) {
@@ -116,13 +134,15 @@ function failed(said) {
 function end(status, message) {
   current?.events.close();
   current = null;
-  at("generate").disabled = false;
-  at("cancel").disabled = true;
-  at("status").textContent = status;
+  if (document.activeElement === at("cancel")) at("generate").focus();
+  at("cancel").hidden = true;
+  working(false);
+  tell(status);
   if (message) trouble(message);
 }
 
 function trouble(message) {
   at("trouble").textContent = message;
   at("trouble").hidden = false;
+  at("trouble").scrollIntoView({ block: "nearest" });
 }

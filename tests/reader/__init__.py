@@ -1,0 +1,1 @@
+"""A reader of the docs, who takes every code block at its word."""
