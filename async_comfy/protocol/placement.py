@@ -128,33 +128,47 @@ class Choice:
                     best = offer if best is None or offer.came_at < best.came_at else best
         if best is not None and now < host.stint_until:
             return best, seen
-        cold = [offer for rows in groups for offer in self._cold(queue, host, rows, best, now)]
-        if not cold:
-            return best, seen
-        return self._weigh(host, best, cold, now), seen + len(cold)
+        cold = [found for rows in groups for found in self._cold(queue, host, rows, now)]
+        if best is None:
+            return self._worthiest(queue, host, cold, now), seen + len(cold)
+        return self._soonest(queue, best, cold), seen + len(cold)
 
-    def _cold(
-        self, queue: LaneQueue, host: Host, rows: Rows, warm: Offer | None, now: float
-    ) -> Iterator[Offer]:
-        """The shelves that would be a cold start here and that may come before the warm one."""
-        latest = math.inf if warm is None else warm.came_at
+    def _cold(self, queue: LaneQueue, host: Host, rows: Rows, now: float) -> Iterator[tuple[Shelf, float]]:
+        """The shelves that would be a cold start here, and how long it would load."""
         held = host.warmth.sets()
         for shelf in queue.longest(rows):
             models = shelf.models
-            if not models or models in held:
-                continue
-            load_s = self._books.costs.load_s(models, host.name)
-            late = shelf.since + PATIENCE * load_s >= latest and not queue.is_urgent(shelf)
-            if not late and host.takes_models(models, now):
-                yield _offer(queue, shelf, load_s)
+            if models and models not in held and host.takes_models(models, now):
+                yield shelf, self._books.costs.load_s(models, host.name)
 
-    def _weigh(self, host: Host, warm: Offer | None, cold: list[Offer], now: float) -> Offer | None:
-        if warm is not None:
-            first = min(cold, key=_came_at)
-            return first if first.came_at < warm.came_at else warm
+    # Whose turn it is on a shelf is what costs, and it can only make an offer later, unless one is urgent:
+    # so it is asked only where the offer could still be the best.
+
+    def _soonest(self, queue: LaneQueue, warm: Offer, cold: list[tuple[Shelf, float]]) -> Offer:
+        """The warm offer, or a cold one that comes before it."""
+        best, first_at = warm, warm.came_at
+        for shelf, load_s in cold:
+            if shelf.since + PATIENCE * load_s < first_at or queue.is_urgent(shelf):
+                offer = _offer(queue, shelf, load_s)
+                if offer.came_at < first_at:
+                    best, first_at = offer, offer.came_at
+        return best
+
+    def _worthiest(
+        self, queue: LaneQueue, host: Host, cold: list[tuple[Shelf, float]], now: float
+    ) -> Offer | None:
+        """Of what is worth a load: long waits first, and long drains per server that would hold these."""
         price = SPARE_PRICE if host.warmth.spare else PATIENCE  # what has to go may be wanted again
-        worthwhile = [offer for offer in cold if self._is_worth_loading(offer, price, now)]
-        return min(worthwhile, key=self._urgency, default=None)
+        best, least = None, math.inf
+        for shelf, load_s in cold:
+            holders = len(self._books.holders.get(shelf.models, ()))
+            rank = shelf.since - shelf.backlog_s / (holders + 1)
+            if rank < least or queue.is_urgent(shelf):
+                offer = _offer(queue, shelf, load_s)
+                rank += offer.turn_s
+                if rank < least and self._is_worth_loading(offer, price, now):
+                    best, least = offer, rank
+        return best
 
     def _is_worth_loading(self, offer: Offer, price: float, now: float) -> bool:
         """Whether those that hold these models need longer for what waits than `price` loads take."""
@@ -174,11 +188,6 @@ class Choice:
             self._books.hosts[name] for name in islice(self._books.holders.get(shelf.models, ()), WARM_LOOK)
         ]
         return [host for host in hosts if self._could_take(host, shelf, now)]
-
-    def _urgency(self, offer: Offer) -> float:
-        """Least is first: long waits, and long drains per server that would hold the models."""
-        holders = len(self._books.holders.get(offer.shelf.models, ()))
-        return offer.shelf.since + offer.turn_s - offer.shelf.backlog_s / (holders + 1)
 
     def _stick(self, queue: LaneQueue, host: Host, offer: Offer) -> None:
         """A tenant that was served here last goes before its turn, by `STICKY_S` at most."""
@@ -212,10 +221,6 @@ def _offer(queue: LaneQueue, shelf: Shelf, load_s: float) -> Offer:
 
 def _first(lane: tuple[float, LaneQueue]) -> float:
     return lane[0]
-
-
-def _came_at(offer: Offer) -> float:
-    return offer.came_at
 
 
 def disturbance(host: Host) -> tuple[int, int]:
