@@ -6,6 +6,7 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 DOCS := .tools/docs
 CLIENT_TESTS := tests/live tests/conformance --ignore tests/live/reliability
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test soak check lint types types-trio bench bench-full bench-check reliability faults-vs-peers \
@@ -18,9 +19,9 @@ demo: $(INSTALLED)  ## two simulated servers, eight pictures, live bars
 	@$(BIN)/async-comfy demo --output demo-output
 
 test: $(READY)  ## all tests; those of the client once more in asyncio's debug mode and under uvloop
-	$(BIN)/pytest
-	ASYNC_COMFY_TEST_LOOP=debug $(BIN)/pytest -q $(CLIENT_TESTS)
-	ASYNC_COMFY_TEST_LOOP=uvloop $(BIN)/pytest -q $(CLIENT_TESTS)
+	$(PYTEST)
+	ASYNC_COMFY_TEST_LOOP=debug $(PYTEST) -q $(CLIENT_TESTS)
+	ASYNC_COMFY_TEST_LOOP=uvloop $(PYTEST) -q $(CLIENT_TESTS)
 
 check: lint types  ## what every commit must pass, besides the tests
 

@@ -95,8 +95,11 @@ def tunnel() -> Iterator[str]:
         def handle(self) -> None:
             with suppress(OSError):
                 head = b""
-                while b"\r\n\r\n" not in head:
-                    head += self.request.recv(1)
+                while not head.endswith(b"\r\n\r\n"):
+                    letter = self.request.recv(1)
+                    if not letter:
+                        return  # it was only a knock
+                    head += letter
                 host, _, port = head.split(b" ")[1].decode().partition(":")
                 with socket.create_connection((host, int(port))) as onward:
                     self.request.sendall(b"HTTP/1.1 200 Open\r\n\r\n")
