@@ -1,7 +1,10 @@
 """Nodes are addressed by id, title or class, edited in place, and never shared with a copy."""
 
+import copy
 import json
+import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +141,7 @@ def test_what_is_read_is_a_copy() -> None:
     assert node.inputs["nested"] == {"a": [1]}
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b"bytes inside"}, [Path("x")]], ids=str)
+@pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b"bytes inside"}, [Path("x")]], ids=["object", "set", "bytes", "path"])
 def test_what_json_cannot_carry_is_refused_where_it_is_put(value: object) -> None:
     workflow = Workflow()
     node = workflow.add("A")
@@ -245,6 +248,20 @@ def test_edited_serialised_and_loaded_it_is_the_same_workflow(edits: Any) -> Non
     apply(workflow, edits)
     if len(workflow):
         assert Workflow.load(workflow.encode()).to_api() == workflow.to_api()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301  # our own
+def test_pythons_own_ways_to_copy_make_copies_to_edit(
+    sdxl: Workflow, how: Callable[[Workflow], Workflow]
+) -> None:
+    """After it was sent, too: what is kept for that neither stands in the way nor grows stale."""
+    before = (sdxl.literal_seeds, sdxl.shape, sdxl.files(), sdxl.encode())
+    twin = how(sdxl)
+    twin.set("KSampler.seed", 7)
+    twin.remove("SaveImage")
+    assert twin.literal_seeds == {"3.seed": 7}
+    assert "9" not in twin.shape
+    assert (sdxl.literal_seeds, sdxl.shape, sdxl.files(), sdxl.encode()) == before
 
 
 def test_a_copy_encodes_again_only_what_was_edited(sdxl: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
