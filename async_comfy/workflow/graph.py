@@ -222,6 +222,14 @@ class Workflow:
         self._owner = object()  # from here on neither owns the shared nodes, so either copies before it edits
         return other
 
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: object) -> "Workflow":
+        return self.copy()  # what they share is never changed in place
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shape": None, "_files": None, "_literal_seeds": None}
+
     def to_python(self, object_info: ObjectInfo | None = None, *, module: str = "comfy_nodes") -> str:
         """Python source that makes this workflow: the same nodes, ids and titles, bound to `workflow`.
 

@@ -141,7 +141,9 @@ def test_what_is_read_is_a_copy() -> None:
     assert node.inputs["nested"] == {"a": [1]}
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b"bytes inside"}, [Path("x")]], ids=["object", "set", "bytes", "path"])
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, {"a": b"bytes inside"}, [Path("x")]], ids=["object", "set", "bytes", "path"]
+)
 def test_what_json_cannot_carry_is_refused_where_it_is_put(value: object) -> None:
     workflow = Workflow()
     node = workflow.add("A")
