@@ -33,6 +33,7 @@ class Courier:
         self._idle: list[_Line] = []
         self._heads: dict[str, bytes] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Courier to {self._access}, {len(self._lines)} connections>"
@@ -60,21 +61,30 @@ class Courier:
         async with self._turns:
             line = await self._line()
             try:
-                return await line.ask(head, body)
+                answered = await line.ask(head, body)
             except BaseException:
                 line.transport.abort()
                 raise
+            if not line.transport.is_closing():
+                self._idle.append(line)  # only now: until here a cancelled caller may cut it
+            return answered
 
     def close(self) -> None:
-        """Cuts every connection; whoever waits for an answer is told that it broke."""
+        """Cuts every connection: the answers that are due never come, and nothing more is sent."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         for line in list(self._lines):
             line.transport.abort()
 
-    def released(self, line: "_Line") -> None:
-        """The line has its answer and can take another request."""
-        self._idle.append(line)
+    def made(self, line: "_Line") -> None:
+        """The line is connected."""
+        if self._closed:
+            line.transport.abort()
+            return
+        self._lines.add(line)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(IDLE_S, self._look)
 
     def lost(self, line: "_Line") -> None:
         """The line is gone."""
@@ -83,6 +93,8 @@ class Courier:
             self._idle.remove(line)
 
     async def _line(self) -> "_Line":
+        if self._closed:
+            raise Declined
         while self._idle:
             line = self._idle.pop()
             if not line.transport.is_closing():
@@ -95,9 +107,8 @@ class Courier:
                 )
         except OSError as error:  # a time-out is one, too
             raise Declined from error
-        self._lines.add(line)
-        if self._sweep is None:
-            self._sweep = loop.call_later(IDLE_S, self._look)
+        if line.transport.is_closing():  # the server ended it at once, or `close` did
+            raise Declined
         return line
 
     def _look(self) -> None:
@@ -106,6 +117,7 @@ class Courier:
         now = loop.time()
         for line in list(self._lines):
             if line.waits:
+                line.note_progress(now)
                 if now - line.since > self._answer_s:
                     line.expire()
             elif now - line.since > IDLE_S:
@@ -136,6 +148,7 @@ class _Line(asyncio.BufferedProtocol):
         self._view = landing()
         self._answer = Answered()
         self._waiter: asyncio.Future[Answered] | None = None
+        self._unsent = 0  # bytes, when that was last looked at
         self.since = 0.0  # when it was last of use, by the loop's clock
 
     @property
@@ -152,7 +165,14 @@ class _Line(asyncio.BufferedProtocol):
         else:
             self.transport.write(head)
             self.transport.write(body)
+        self._unsent = self.transport.get_write_buffer_size()
         return self._waiter
+
+    def note_progress(self, now: float) -> None:
+        """A large prompt takes its time on a slow way: while it goes out, the answer is not late."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent, self.since = unsent, now
 
     def expire(self) -> None:
         """It never answered."""
@@ -161,6 +181,7 @@ class _Line(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio calls it."""
         self.transport = cast("asyncio.Transport", transport)  # TCP; uvloop's has another class
+        self._courier.made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read into; asyncio calls it."""
@@ -189,10 +210,8 @@ class _Line(asyncio.BufferedProtocol):
 
     def _done(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is None or waiter.done() or not self._answer.keep or self.transport.get_write_buffer_size():
+        if not self._answer.keep or self.transport.get_write_buffer_size():
             self.transport.abort()
-        else:
-            self._courier.released(self)
         if waiter is not None and not waiter.done():
             waiter.set_result(self._answer)
 

@@ -216,7 +216,8 @@ class Http:
         )
 
     def _unreachable(self, error: BaseException) -> Unreachable:
-        return unreachable(self.access, error, sent=not isinstance(error, aiohttp.ClientConnectorError))
+        connecting = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        return unreachable(self.access, error, sent=not connecting)
 
 
 def _closed() -> Closed:

@@ -238,6 +238,7 @@ class Session:
             if self._journal is not None:
                 await self._journal.close()
             await self._http.__aexit__(None, None, None)
+        self._submissions.end()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -270,7 +271,8 @@ class Session:
         else the server should keep with it. `sending`: called with the prompt id right before it is sent, to
         write it down for `attach`; and once more where the server makes an id of its own.
 
-        Raises: WorkflowError, Rejected, Unreachable, Denied, Ambiguous, UnexpectedAnswer, Closed
+        Raises: WorkflowError, CallerError where `extra_data` is no JSON, Rejected, Unreachable, Denied,
+            Ambiguous, UnexpectedAnswer, Closed
         """
         options = _options(front, number, targets, preview)
         return await self._submit(
@@ -335,9 +337,9 @@ class Session:
         Raises: WorkflowError, Closed; CallerError where this session has that prompt open
         """
         self._board.check()
-        if prompt_id in self._router.lives:
-            raise CallerError(f"The prompt {prompt_id} is open here already.", hint="Keep its job.")
         found = await self._resolve(workflow) if workflow is not None else None
+        if prompt_id in self._router.lives:  # asked last: while node declarations came, somebody may have
+            raise CallerError(f"The prompt {prompt_id} is open here already.", hint="Keep its job.")
         shape, seeds = (found.shape, found.seeds()) if found is not None else ({}, {})
         kept = Kept(prompt_id, time.time(), accepted=False, shape=shape, seeds=seeds)
         return self._adopted([kept], "it was sent before")[0]
@@ -421,13 +423,17 @@ class Session:
         prompt = ready.encode(files=await self._send_files(ready))
         life = Life(next(self._ids), ready.shape, time.monotonic())
         job = Job(self, self._board, life, ready.literal_seeds, keep_events=keep_events)
-        if self._journal is not None:
-            await self._journal.write(life, ready.literal_seeds)
-        if sending is not None:
-            sending(life.prompt_id)
-        # From here to the POST nothing is awaited: the client id in the body is the one that is connected.
-        written_as = life.prompt_id
-        body = self._body(prompt, life.prompt_id, options, self._extra_data(ready, extra_data))
+        try:
+            if self._journal is not None:
+                await self._journal.write(life, ready.literal_seeds)
+            if sending is not None:
+                sending(life.prompt_id)
+            # From here on nothing is awaited: the client id in the body is the one that is connected.
+            written_as = life.prompt_id
+            body = self._body(prompt, life.prompt_id, options, self._extra_data(ready, extra_data))
+        except BaseException:
+            self._board.told(life)  # it was never sent: the journal has nothing to ask about
+            raise
         self._router.register(life)
         if len(self._router.lives) == 1:
             self._inquiry.poke()
@@ -494,15 +500,17 @@ class Session:
         preview = options.pop("preview_method", None)
         if preview is not None:
             extra_data["preview_method"] = preview
-        return msgspec.json.encode(
-            {
-                "prompt": msgspec.Raw(prompt),
-                "client_id": self.client_id,
-                "prompt_id": prompt_id,
-                **({"extra_data": extra_data} if extra_data else {}),
-                **options,
-            }
-        )
+        body = {
+            "prompt": msgspec.Raw(prompt),
+            "client_id": self.client_id,
+            "prompt_id": prompt_id,
+            **({"extra_data": extra_data} if extra_data else {}),
+            **options,
+        }
+        try:
+            return msgspec.json.encode(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CallerError(f"`extra_data` is no JSON: {error}", hint="Give it plain values.") from None
 
     async def _is_alive(self) -> bool:
         try:

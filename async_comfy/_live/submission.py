@@ -35,6 +35,7 @@ class Submissions:
         self._inquiry = inquiry
         self._budget = Budget()
         self._arrivals: dict[str, asyncio.Future[bool]] = {}
+        self._ended = False
 
     def __repr__(self) -> str:
         return f"<Submissions {self._router.posting} unanswered>"
@@ -60,6 +61,13 @@ class Submissions:
     def arrived(self, life: Life) -> None:
         """The server knows this prompt, whatever became of the answer."""
         self._arrive(life, arrived=True)
+
+    def end(self) -> None:
+        """The session is closed: the server is not asked any more, so nobody need wait for what it says."""
+        self._ended = True
+        for waiter in self._arrivals.values():
+            if not waiter.done():
+                waiter.set_result(False)
 
     async def _send(self, life: Life, body: bytes) -> None:
         backoff = Backoff()
@@ -126,6 +134,8 @@ class Submissions:
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._arrivals[life.prompt_id] = waiter
         self._inquiry.suspect(life, reason)
+        if self._ended:
+            waiter.set_result(False)
         try:
             with anyio.fail_after(AMBIGUOUS_S + recovery.SETTLE_S):
                 arrived = await waiter
@@ -136,6 +146,8 @@ class Submissions:
             del self._arrivals[life.prompt_id]
         if life.state is State.AMBIGUOUS:
             raise outcome.error(life, life.evidence)
+        if not arrived and self._ended:
+            raise self._give_up(life, reason, "the session was closed before the server could be asked")
         if not arrived and not await self._takes_our_ids():
             raise self._give_up(life, reason, "the server knows its prompts by other ids than ours")
         return arrived

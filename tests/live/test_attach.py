@@ -1,8 +1,10 @@
 """Prompts that somebody sent before: `sending` writes their ids down, `attach` follows them."""
 
+import asyncio
+
 import pytest
 
-from async_comfy import Ambiguous, CallerError, Failed, Pool, Session
+from async_comfy import Ambiguous, CallerError, Failed, Job, Pool, Session
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import diffusion, picture
 
@@ -94,3 +96,22 @@ async def test_a_prompt_that_nobody_knows_is_ambiguous() -> None:
             await session.attach(job.id)
         with pytest.raises(Ambiguous):
             await job
+
+
+async def test_one_prompt_is_attached_once_however_many_ask_at_once() -> None:
+    """Also where the editor's format waits for node declarations first: a second job would never end."""
+    nodes = [
+        {"id": 1, "type": "EmptyImage", "widgets_values": [16, 16, 1, 0], "outputs": [{"links": [1]}]},
+        {"id": 2, "type": "PreviewImage", "inputs": [{"name": "images", "link": 1}]},
+    ]
+    editors = {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]], "version": 0.4}
+    async with SimulatedServer() as server:
+        async with Session(server.url) as first:
+            sent = await first.submit(picture())
+            await sent
+        async with Session(server.url) as second:
+            asked = [second.attach(sent.id, editors) for _ in range(2)]
+            one, other = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(other, CallerError)
+            assert isinstance(one, Job)
+            assert (await one).prompt_id == sent.id

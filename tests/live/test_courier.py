@@ -1,13 +1,17 @@
 """POSTs over connections of our own: kept, limited, cut when they must be, declined where they cannot be."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from async_comfy._live.access import access
-from async_comfy._live.courier import Courier, Declined
+from async_comfy._live.courier import Courier, Declined, _Line
+from async_comfy._live.http import Http
+from async_comfy.errors import Unreachable
 from async_comfy.protocol.answer import Answered
 from tests.live.waiting import until
 
@@ -191,6 +195,65 @@ async def test_a_caller_that_gives_up_takes_its_connection_along() -> None:
         assert (await carrier.post("/prompt", b"2")).status == 200  # and its turn is free again
 
 
+async def test_a_caller_cancelled_right_after_its_answer_cuts_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next prompt is posted between the answer and the moment in which its caller would have read it."""
+    posts: list[asyncio.Future[Answered]] = []
+    async with desk() as (at, courier):
+        carrier, done, loop = courier(), _Line._done, asyncio.get_running_loop()
+
+        def next_post(line: _Line) -> None:
+            if len(posts) == 1:
+                loop.call_soon(posts[0].cancel)
+                posts.append(asyncio.ensure_future(carrier.post("/prompt", b"2")))
+            done(line)
+
+        monkeypatch.setattr(_Line, "_done", next_post)
+        posts.append(asyncio.ensure_future(carrier.post("/prompt", b"1")))
+        await asyncio.wait(posts)
+        assert posts[0].cancelled()
+        assert (await posts[1]).status == 200
+        assert [body for _, _, body in at.requests] == [b"1", b"2"]
+
+
+async def test_a_large_prompt_on_a_slow_way_is_not_late_while_it_goes_out() -> None:
+    """And is, once nothing moves any more."""
+    go, stuck, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readexactly(10_000_000)
+            await stuck.wait()  # from here on nothing moves
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(read_late, "127.0.0.1", 0)
+    async with desk() as (_, courier):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        carrier = courier(answer_s=0.0, url=url)
+        post = asyncio.ensure_future(carrier.post("/prompt", b"x" * 50_000_000))
+        await until(lambda: any(line.waits for line in carrier._lines))
+        (line,) = carrier._lines
+        unsent = line.transport.get_write_buffer_size()
+        go.set()
+        await until(lambda: line.transport.get_write_buffer_size() < unsent)
+        carrier._look()
+        assert line.waits
+
+        def given_up() -> bool:
+            carrier._look()
+            return not line.waits
+
+        await until(given_up)
+        with pytest.raises(TimeoutError):
+            await post
+        stuck.set()
+        await ended.wait()
+    server.close()
+
+
 async def test_a_server_that_never_answers_is_given_up() -> None:
     async with desk() as (at, courier):
         at.answer = None
@@ -214,6 +277,21 @@ async def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: py
         at.requests[1][0].write(OK)
         assert (await post).status == 200
         await until(lambda: at.open == 0)
+
+
+async def test_a_host_that_answers_no_connection_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port whose queue of connections is full says nothing, as a host that is gone does."""
+    monkeypatch.setattr("async_comfy._live.http.CONNECT_S", 0.2)
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with Http(access(f"http://127.0.0.1:{full.getsockname()[1]}")) as http:
+            with pytest.raises(Unreachable) as gone:
+                await http.deliver("/prompt", b"{}")
+    assert not gone.value.sent
 
 
 async def test_nobody_there_is_declined() -> None:
@@ -244,6 +322,24 @@ async def test_closing_tells_whoever_waits() -> None:
         carrier.close()
         with pytest.raises(ConnectionError):
             await post
+
+
+async def test_closing_sends_nothing_more() -> None:
+    """Neither of those that wait for a turn, nor of one that is still connecting."""
+    async with desk() as (at, courier):
+        at.answer = None
+        carrier = courier(most=1)
+        posts = [asyncio.ensure_future(carrier.post("/prompt", b"%d" % number)) for number in range(3)]
+        await until(lambda: len(at.requests) == 1)
+        other = courier()
+        posts.append(asyncio.ensure_future(other.post("/prompt", b"3")))
+        await asyncio.sleep(0)  # it begins to connect
+        for each in (carrier, other):
+            each.close()
+        errors = await asyncio.gather(*posts, return_exceptions=True)
+        assert [type(error) for error in errors] == [ConnectionResetError, Declined, Declined, Declined]
+        assert len(at.requests) == 1
+        assert not carrier._lines | other._lines
 
 
 async def test_a_large_prompt_goes_out_whole() -> None:

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from async_comfy import Closed, Executing, Gap, Session
+from async_comfy import CallerError, Closed, Executing, Gap, Session
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import diffusion, picture
 from tests.live.waiting import until
@@ -161,3 +161,11 @@ async def test_a_slow_watcher_costs_bounded_memory_and_stalls_nobody() -> None:
     assert job.dropped > 0
     assert len(rest) < 1000
     assert [event.node for event in rest if isinstance(event, Executing)][-1] is None
+
+
+async def test_what_is_no_json_is_refused_before_anything_is_sent() -> None:
+    async with SimulatedServer() as server, Session(server.url) as session:
+        with pytest.raises(CallerError, match=r"`extra_data` is no JSON"):
+            await session.submit(picture(1), extra_data={"when": object()})
+        assert session.statistics().open_jobs == 0
+        assert not [one for one in server.requests if one.path == "/prompt"]

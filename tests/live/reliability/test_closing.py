@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from async_comfy import Closed, Session, Unreachable
+from async_comfy import Ambiguous, Closed, Session, Unreachable
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import diffusion, picture
 from tests.live.reliability.census import nothing_left
@@ -38,6 +38,19 @@ async def test_waiters_watchers_and_cancellers_are_failed_and_never_cancelled() 
     assert [type(error) for error in errors] == [Closed] * 3
     assert len({id(error) for error in errors}) == 3
     assert {id(error.__cause__) for error in errors if isinstance(error, Closed)} == {id(session.failure)}
+
+
+async def test_submissions_that_are_under_way_end_with_the_session() -> None:
+    """Nobody can say of those that were sent; the others never are."""
+    async with SimulatedServer() as server:
+        server.faults.slow(("POST", "/prompt"), 30.0)
+        async with Session(server.url, connections=2) as session:
+            submits = [asyncio.ensure_future(session.submit(picture(number))) for number in range(5)]
+            await until(lambda: server.requests.count("POST", "/prompt") == 2)
+        async with asyncio.timeout(CLOSE_S):
+            errors = await asyncio.gather(*submits, return_exceptions=True)
+        assert sorted(type(error).__name__ for error in errors) == [Ambiguous.__name__] * 2 + ["Closed"] * 3
+        assert server.requests.count("POST", "/prompt") == 2
 
 
 @pytest.mark.parametrize("profile", ["0.3.40", "0.33", "next"])

@@ -44,6 +44,23 @@ async def test_an_open_job_is_found_again_with_its_result(tmp_path: Path) -> Non
     assert server.executions == {job.id: 1}
 
 
+async def test_a_prompt_that_was_never_sent_is_not_kept(tmp_path: Path) -> None:
+    """What `sending` raises, and what no JSON can hold, keep it from being sent: nothing is to be asked."""
+    journal = tmp_path / "jobs.sqlite"
+
+    def refuse(prompt_id: str) -> None:
+        raise CallerError("The disk is full.")
+
+    async with SimulatedServer() as server:
+        async with Session(server.url, journal=journal) as session:
+            with pytest.raises(CallerError, match="disk"):
+                await session.submit(picture(1), sending=refuse)
+            with pytest.raises(TypeError):
+                await session.submit(picture(1), extra_data={"odd": object()})
+        assert rows(journal) == []
+        assert server.requests.count("POST", "/prompt") == 0
+
+
 async def test_a_resumed_job_can_be_cancelled(tmp_path: Path) -> None:
     """It is a job like every other."""
     journal = tmp_path / "jobs.sqlite"
