@@ -84,7 +84,7 @@ class Batch:
                 workers.start_soon(self._work, place, workers.cancel_scope)
 
     async def _work(self, place: Place, all_workers: anyio.CancelScope) -> None:
-        for variant in self.variants:
+        while (variant := self._next()) is not None:
             await checkpoint()  # Ctrl-C may have come while the last one was saved: begin nothing new then
             self.last = variant
             try:
@@ -97,6 +97,14 @@ class Batch:
                         self.album.withdrawn(variant)
                     return
                 self._fail(place, variant, error)
+
+    def _next(self) -> Variant | None:
+        """The next run; None after the last, or where the rows went wrong since they were checked."""
+        try:
+            return next(self.variants, None)
+        except ComfyError as error:
+            self.fatal = self.fatal or error  # those in flight end well: they are paid for
+            return None
 
     def _is_its_own(self, error: ComfyError) -> bool:
         """Whether the other runs may go well all the same."""

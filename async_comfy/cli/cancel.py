@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from async_comfy.cli.exits import DONE, FAILED
+from async_comfy.cli.number import finite
 from async_comfy.cli.server import Server, server_options
 from async_comfy.cli.terminal import clean
 
@@ -33,6 +34,7 @@ Exit codes: 0 all are cancelled, 1 one is not, or was not there; 2, 3 and 4 as f
 @click.option(
     "--timeout",
     type=click.FloatRange(0),
+    callback=finite,
     default=10.0,
     show_default=True,
     metavar="SECONDS",

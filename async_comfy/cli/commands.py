@@ -31,6 +31,7 @@ from async_comfy.cli.simulate import simulate
 from async_comfy.cli.stats import stats
 from async_comfy.cli.stop import interrupt
 from async_comfy.cli.templates import templates
+from async_comfy.cli.terminal import clean
 from async_comfy.cli.upload import upload
 from async_comfy.cli.warm import warm
 from async_comfy.cli.watch import watch
@@ -61,6 +62,18 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
+            return self._ended(ctx)
+        except (OSError, BaseExceptionGroup) as error:
+            trouble = _of_system(error)
+            if trouble is None:
+                raise
+            if isinstance(trouble, BrokenPipeError):
+                raise trouble from None  # whoever read along has left (`| head`): click ends without a word
+            click.echo(clean(f"error: {_told(trouble)}."), err=True)
+            ctx.exit(exits.FAILED)
+
+    def _ended(self, ctx: click.Context) -> Any:
+        try:
             return super().invoke(ctx)
         except click.exceptions.NoArgsIsHelpError:
             raise
@@ -70,8 +83,22 @@ class Commands(click.Group):
         except ComfyError as error:
             click.echo(exits.complaint(error), err=True)
             ctx.exit(exits.code(error))
-        except (Interrupted, KeyboardInterrupt):
+        except Interrupted as interrupted:
+            ctx.exit(interrupted.code)
+        except KeyboardInterrupt:
             ctx.exit(exits.INTERRUPTED)
+
+
+def _of_system(error: BaseException) -> OSError | None:
+    """What the system said, also of one of many tasks: the disk is full, nobody reads. None for another."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_of_system, error.exceptions)), None)
+    return error if isinstance(error, OSError) else None
+
+
+def _told(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else f"Cannot write the output: {reason}"
 
 
 def _more_help(error: click.UsageError, context: click.Context) -> str:

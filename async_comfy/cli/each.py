@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +78,10 @@ class Sheet:
 
     def _header(self, cells: list[str]) -> list[str]:
         header = [cell.strip() for cell in cells]
+        if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), None)):
+            found = "semicolons" if mark == ";" else "tabs"
+            hint = "Save it with commas" + (", or call it .tsv." if mark == "\t" else ".")
+            raise CallerError(f"{self.path} has {found} between its columns.", hint=hint)
         if not header or not all(header) or len({*header}) < len(header):
             what = "has no header" if not header else "has a column that is unnamed, or named twice"
             raise CallerError(f"{self.path} {what}.", hint="`async-comfy params` shows the names.")
@@ -116,9 +121,14 @@ class Columns:
     def settled(self, row: Row) -> dict[str, Any]:
         """What the row sets, by path. Raises: CallerError, saying which row, and what is allowed."""
         try:
-            return dict(self._one(name, value) for name, value in row.cells.items())
+            found = [self._one(name, value) for name, value in row.cells.items()]
         except WorkflowError as error:
             raise self.sheet.wrong(row.number, error.message, error.hint) from None
+        settled = dict(found)
+        if len(settled) < len(found):
+            twice = next(path for path in settled if [one for one, _ in found].count(path) > 1)
+            raise self.sheet.wrong(row.number, f"two of its columns are {twice}.", "Leave one of them out.")
+        return settled
 
     def _one(self, name: str, value: Any) -> tuple[str, Any]:
         if name not in self._found:
@@ -142,7 +152,7 @@ class Columns:
         if there:
             return there[0].path, there
         if "." in name:
-            self._workflow.get(name)
+            self._workflow.copy().set(name, self._workflow.get(name))  # raises where there is no such input
             return name, []
         self._parameters[0].named(name)
         raise AssertionError(name)
@@ -158,7 +168,8 @@ class Columns:
         if parameter.type == "boolean":
             return _BOOLEANS.get(text.lower(), value)
         if parameter.type in {"integer", "number"} and _NUMBER.fullmatch(text):
-            return int(text) if text.lstrip("+-").isdecimal() else float(text)
+            with suppress(ValueError):  # Python reads no number of more than 4300 digits
+                return int(text) if text.lstrip("+-").isdecimal() else float(text)
         return value
 
 

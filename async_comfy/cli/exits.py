@@ -21,6 +21,7 @@ USAGE = 2
 UNREACHABLE = 3
 REFUSED = 4
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+TERMINATED = 143  # 128 + SIGTERM
 
 MEANINGS = {
     DONE: "done",
@@ -29,6 +30,7 @@ MEANINGS = {
     UNREACHABLE: "the server cannot be reached, or it is no ComfyUI",
     REFUSED: "the server refused: the workflow is not valid there, or access is denied",
     INTERRUPTED: "interrupted with Ctrl-C",
+    TERMINATED: "told to end with SIGTERM, which is as good as Ctrl-C",
 }
 
 JOB_ENDS = (Failed, Cancelled, Lost, Ambiguous, TimedOut)

@@ -14,6 +14,7 @@ import click
 
 from async_comfy.cli.exits import DONE, UNREACHABLE
 from async_comfy.cli.interrupt import Interrupted
+from async_comfy.cli.number import finite
 from async_comfy.cli.terminal import clean
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ Exit codes: 0 done, 2 the file is wrong, 3 with --once: no server can be reached
 @click.option(
     "--every",
     type=click.FloatRange(0.1),
+    callback=finite,
     default=1.0,
     show_default=True,
     metavar="SECONDS",

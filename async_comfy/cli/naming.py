@@ -23,6 +23,8 @@ class Naming:
 
     def __init__(self, template: str) -> None:
         self.template = template
+        if not template.rpartition("/")[2].strip():
+            raise click.BadParameter(f"{template!r} names no file. It may use {_FIELDS}.")
         try:
             self.fill(**_OURS).format_map(_OF_FILES)
         except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from async_comfy.cli.naming import DEFAULT, Naming
+from async_comfy.cli.number import check_seed, finite
 from async_comfy.cli.preview import Preview, preview_options
 from async_comfy.cli.server import Server, server_options
 
@@ -38,6 +39,7 @@ class SeedChoice(click.ParamType[str]):
             return "fixed"
         if text != "random" and not (text.isascii() and text.isdecimal()):
             self.fail(f'{text!r} is no seed: write "same", "random" or a number.', param, ctx)
+        check_seed(text, self, param, ctx)
         return text
 
 
@@ -73,6 +75,7 @@ class SeedChoice(click.ParamType[str]):
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     metavar="SECONDS",
     help="Cancel it if it runs longer; waiting in the queue does not count.",
 )

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from async_comfy.cli.naming import DEFAULT, Naming
+from async_comfy.cli.number import check_seed, finite
 from async_comfy.cli.preview import NO_PREVIEW, Preview, preview_options
 from async_comfy.cli.server import Server, server_options
 
@@ -64,6 +65,7 @@ class SeedRule(click.ParamType[str]):
         number = text.removeprefix("+")
         if text not in {"random", "fixed"} and not (number.isascii() and number.isdecimal()):
             self.fail(f'{text!r} is no seed: write a number, "random", "fixed" or "+1".', param, ctx)
+        check_seed(number, self, param, ctx)
         return text
 
 
@@ -140,6 +142,7 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     metavar="SECONDS",
     help="Cancel a job that runs longer; waiting in the queue does not count.",
 )
@@ -152,10 +155,17 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
     help="Run on the servers of a fleet.toml, each job where there is room; --server then names one of them.",
 )
 @click.option("--lane", metavar="NAME", help="With --fleet: the class of jobs that these are.")
-@click.option("--priority", type=float, metavar="N", help="With --fleet: worth a minute of waiting a point.")
+@click.option(
+    "--priority",
+    type=float,
+    callback=finite,
+    metavar="N",
+    help="With --fleet: worth a minute of waiting a point.",
+)
 @click.option(
     "--deadline",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     metavar="SECONDS",
     help="With --fleet: from now, by when they should be done; it orders, it does not cancel.",
 )

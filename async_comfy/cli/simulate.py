@@ -11,6 +11,7 @@ import click
 
 from async_comfy import CallerError
 from async_comfy.cli.interrupt import Interrupted, drive
+from async_comfy.cli.number import finite
 
 CHOOSE = "Choose another --port, --host or --folder."
 
@@ -29,10 +30,20 @@ With --json the line is an object: url.
 )
 @click.option("--profile", default="0.33", show_default=True, help='Version to play: 0.3.40, 0.33 or "next".')
 @click.option(
-    "--step-ms", type=click.FloatRange(0), default=100.0, show_default=True, help="For one sampler step."
+    "--step-ms",
+    type=click.FloatRange(0),
+    callback=finite,
+    default=100.0,
+    show_default=True,
+    help="For one sampler step.",
 )
 @click.option(
-    "--load-ms", type=click.FloatRange(0), default=1000.0, show_default=True, help="For a model's first use."
+    "--load-ms",
+    type=click.FloatRange(0),
+    callback=finite,
+    default=1000.0,
+    show_default=True,
+    help="For a model's first use.",
 )
 @click.option(
     "--object-info",

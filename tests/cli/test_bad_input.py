@@ -1,7 +1,11 @@
 """Every bad input: one line with the reason, one with what to do, its exit code, and nothing left behind."""
 
 import json
+import os
+import shlex
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
@@ -43,6 +47,18 @@ def assert_clear(ended: Ended, code: int, *words: str) -> None:
         (["run", "fox.json", "--name", "{colour}"], 2, ["{colour}", "{workflow}"]),
         (["run", "fox.json", "--name", "{seed"], 2, ["{seed", "{workflow}"]),
         (["run", "fox.json", "--name", "{title.__class__}"], 2, ["{workflow}"]),
+        (["run", "fox.json", "--name", ""], 2, ["names no file", "{workflow}"]),
+        (["run", "fox.json", "--name", "{date}/"], 2, ["names no file", "{workflow}"]),
+        (["run", "fox.json", "--seed", "18446744073709551616"], 2, ["18446744073709551615"]),
+        (["run", "fox.json", "--seed", "+" + "9" * 5000], 2, ["18446744073709551615"]),
+        (["rerun", "fox.json", "--seed", "9" * 5000], 2, ["18446744073709551615"]),
+        (["run", "fox.json", "--timeout", "nan"], 2, ["--timeout", "nan"]),
+        (["run", "fox.json", "--priority", "nan"], 2, ["--priority", "nan"]),
+        (["run", "fox.json", "--deadline", "inf"], 2, ["--deadline", "inf"]),
+        (["rerun", "fox.json", "--timeout", "nan"], 2, ["--timeout", "nan"]),
+        (["cancel", "id", "--timeout", "inf"], 2, ["--timeout", "inf"]),
+        (["fleet", "--json", "--every", "nan"], 2, ["--every", "nan"]),
+        (["simulate", "--step-ms", "nan"], 2, ["--step-ms", "nan"]),
         (["run", "fox.json", "--count", "0"], 2, ["--count"]),
         (["run", "fox.json", "-o", "text.json/out"], 2, ["text.json is a file", "--output"]),
         (["run", "fox.json", "--header", "secret"], 2, ["Name: value"]),
@@ -198,3 +214,37 @@ def test_what_is_in_flight_is_cancelled_when_the_batch_ends(
     assert process.returncode == 4
     assert "error: The server refused access (403)." in err
     assert comfy_server.queue_remaining == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("async-comfy fleet --json --every 0.1 | head -n 1 >&-; exit ${PIPESTATUS[0]}", 1),
+        ("async-comfy stats >/dev/full", 1),
+        ("async-comfy run fox.json >/dev/full", 1),
+        ("async-comfy run fox.json >&-", 0),
+        ("async-comfy profiles add g http://g && async-comfy profiles remove g <&-", 2),
+        ("async-comfy queue 2>&-", 0),
+    ],
+)
+def test_who_reads_along_leaves_or_was_never_there(
+    line: str, code: int, shell: Shell, comfy_server: SimulatedServer
+) -> None:
+    """A pipe that breaks, a full disk, a stream that the shell closed: at most one line, no traceback."""
+    write_samples(shell.folder)
+    (shell.folder / "fleet.toml").write_text(f'[[server]]\nurl = "{comfy_server.url}"\n')
+    command = line.replace("async-comfy", f"{shlex.quote(sys.executable)} -m async_comfy")
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        check=False,
+        cwd=shell.folder,
+        env={**os.environ, **shell.own},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("error:") <= 1
+    assert "No space left" in ended.stderr or "/dev/full" not in line

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -130,6 +131,11 @@ def test_the_manifest_tells_what_became_of_each_row(
         ("p.csv", "", ["p.csv has no header"]),
         ("p.csv", 'positive_prompt\n"a"b\n', ["p.csv, row 1", "double quote"]),
         ("p.csv", "9.width\n2\n", ["p.csv, row 1", "no node '9'"]),
+        ("p.csv", "5.stpes\n2\n", ["p.csv, row 1", "no input 'stpes'", "'steps'"]),
+        ("p.csv", "steps,5.steps\n2,3\n", ["p.csv, row 1", "two of its columns are 5.steps"]),
+        ("p.csv", "steps;cfg\n2;7,5\n", ["p.csv has semicolons", "commas"]),
+        ("p.csv", "steps\tcfg\n2\t7\n", ["p.csv has tabs", ".tsv"]),
+        ("p.csv", f"seed\n{'9' * 5000}\n", ["p.csv, row 1", "'seed'", "whole number"]),
         ("p.jsonl", '{"steps": 2}\n[1]\n', ["p.jsonl, row 2", "no JSON object"]),
         ("p.jsonl", '{"steps": "2"}\n', ["p.jsonl, row 1", "whole number"]),
         ("p.jsonl", '{"steps": true}\n', ["p.jsonl, row 1", "whole number"]),
@@ -151,6 +157,26 @@ def test_a_wrong_row_is_named_before_anything_is_sent(
     assert_clear(ended, 2, *said)
     assert comfy_server.requests.count("POST", "/prompt") == 0
     assert not (shell.folder / "output").exists()
+
+
+def test_rows_that_go_wrong_after_they_were_checked(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """Somebody edits the file meanwhile: what was sent is saved, then the row is named."""
+    rows = "".join(f"{'fox ' * 5000},{seed:04}\n" for seed in range(10))  # each more than is read at a time
+    text = f"positive_prompt,seed\n{rows}"
+    file = shell.folder / write(shell, "rows.csv", text)
+    comfy_server.hold("prompt")
+    with started(shell, "run", workflow_file(diffusion()), "--each", "rows.csv", "-j", "1") as process:
+        comfy_server.wait(lambda: comfy_server.queue_remaining == 1)
+        file.write_text(re.sub(r"\d{4}", "many", text))
+        comfy_server.release()
+        out, err = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 2
+    assert "rows.csv, row " in err
+    assert "Traceback" not in err
+    assert len(out.splitlines()) == len(ended(shell)) == comfy_server.requests.count("POST", "/prompt")
 
 
 def test_a_file_that_is_no_text(shell: Shell, workflow_file: WriteFile) -> None:

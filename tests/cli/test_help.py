@@ -22,7 +22,7 @@ def test_the_exit_codes_are_listed(shell: Shell) -> None:
     """In the help of the whole."""
     shown = shell.type("--help").out
     assert [line.split()[0] for line in shown.partition("Exit codes:")[2].splitlines() if line.strip()] == [
-        "0", "1", "2", "3", "4", "130",
+        "0", "1", "2", "3", "4", "130", "143",
     ]  # fmt: skip
 
 

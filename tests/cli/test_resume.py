@@ -57,18 +57,19 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
     assert {path.rpartition("_")[2] for path in shell.files("foxes/**/*.png")} == {f"{s}.png" for s in drawn}
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_stops_the_job_that_runs(
-    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+    number: signal.Signals, code: int, shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
 ) -> None:
-    """The one that is in the middle of its steps is interrupted on the server."""
+    """The one that is in the middle of its steps is interrupted on the server; SIGTERM is as good."""
     comfy_server.hold("step")
     with started(shell, "run", workflow_file(diffusion())) as process:
         comfy_server.wait(lambda: comfy_server.at == "step")
         prompt_id = comfy_server.running[0]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE_S)
 
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "cancelling 1 job on the server" in err
     history = comfy_server.history(prompt_id)
     assert history is not None

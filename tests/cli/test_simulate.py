@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from unittest.mock import patch
 
 from async_comfy import Workflow
 from tests.cli.shell import PATIENCE_S, Shell, started
@@ -24,6 +25,22 @@ def test_simulate_is_a_server_until_ctrl_c(shell: Shell, workflow_file: WriteFil
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
     assert ended.code == 0
     assert process.returncode == 0
+
+
+def test_whoever_ends_services_ends_it_well(shell: Shell) -> None:
+    """SIGTERM: its folder is removed, as after Ctrl-C."""
+    (shell.folder / "temp").mkdir()
+    with patch.dict("os.environ", TMPDIR=str(shell.folder / "temp")):
+        process = shell.start("simulate", "--port", "0")
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert list((shell.folder / "temp").iterdir())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 0
+    assert not list((shell.folder / "temp").iterdir())
 
 
 def test_a_port_that_is_taken_is_explained(shell: Shell) -> None:
