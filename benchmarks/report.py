@@ -12,6 +12,7 @@ from benchmarks import (
     events,
     growth,
     guard,
+    posts,
     previews,
     prompts,
     receive,
@@ -29,7 +30,19 @@ _BY_HAND = "<!-- by hand from here on -->"
 
 CASES: dict[str, ModuleType] = {
     case.NAME: case
-    for case in (events, prompts, rivals, receive, crowd, connections, transfers, previews, growth, guard)
+    for case in (
+        events,
+        posts,
+        prompts,
+        rivals,
+        receive,
+        crowd,
+        connections,
+        transfers,
+        previews,
+        growth,
+        guard,
+    )
 }
 QUICK = (events.NAME, prompts.NAME)
 

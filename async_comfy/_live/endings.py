@@ -70,9 +70,9 @@ def may_have_begun(job: PoolJob, member: Member | None) -> bool:
 def lost(job: PoolJob, server: str, seen: str) -> Lost:
     """The outcome of a job whose server is gone, with what was seen of that."""
     return Lost(
-        f"The server {server} lost the job {job.id}.",
+        f"The server {server} lost the job {job.prompt_id or job.id}.",
         evidence=[seen],
-        hint='Pass retry="if_lost" to have such a job run again elsewhere.',
+        hint="It may have begun, so it is not sent again; `retry`: if_lost allows that.",
         prompt_id=job.prompt_id,
     )
 

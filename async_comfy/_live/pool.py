@@ -390,7 +390,7 @@ class Pool:
 def _footprint(workflow: Workflow) -> Footprint:
     if workflow.format != "api":
         return of_classes(workflow.class_types)
-    return footprint(workflow._nodes)
+    return workflow.derived(footprint)
 
 
 async def _each(workflows: Iterable[Prompt] | AsyncIterable[Prompt]) -> AsyncIterator[Prompt]:

@@ -239,7 +239,7 @@ def _epoch_ns(then: float, now: float) -> int:
 
 def _models(workflow: object) -> tuple[str, ...]:
     known = isinstance(workflow, Workflow) and workflow.format == "api"
-    return footprint(workflow._nodes).models if known and isinstance(workflow, Workflow) else ()
+    return workflow.derived(footprint).models if known and isinstance(workflow, Workflow) else ()
 
 
 def _address(url: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 NEEDS_CLI = """error: The command line needs click and rich.
@@ -23,7 +24,10 @@ def main() -> None:
 
 
 def _reopen() -> None:
-    """Where the shell closed a stream (`>&-`), what goes there goes nowhere."""
+    """Where the shell closed a stream (`>&-`), what goes there goes nowhere; odd letters stop no output."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

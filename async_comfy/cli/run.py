@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 CREDENTIALS = {"api_key": "--api-key", "bearer": "--bearer", "headers": "--header"}
 CREDENTIALS |= {"partner_key": "--partner-key"}
-POOLED = ("lane", "priority", "deadline", "key")
+POOLED = ("lane", "priority", "deadline", "key", "retry")
+MOST_DIGITS = 3  # of how often to try
 
 EPILOG = """\b
 Examples:
@@ -50,7 +51,7 @@ With --json each line on stdout is an object with a "type":
 
 \b
 Exit codes: 0 done, 1 a job failed, 2 usage, 3 server unreachable, 4 refused,
-130 interrupted.
+130 interrupted, 143 ended by SIGTERM.
 """
 
 
@@ -67,6 +68,21 @@ class SeedRule(click.ParamType[str]):
             self.fail(f'{text!r} is no seed: write a number, "random", "fixed" or "+1".', param, ctx)
         check_seed(number, self, param, ctx)
         return text
+
+
+class RetryRule(click.ParamType[str | int]):
+    """When a pool runs again what had begun."""
+
+    name = "retry"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """The rule as `Pool.submit` takes it. Raises: click.BadParameter."""
+        text = str(value)
+        if text in {"never", "if_lost"}:
+            return text
+        if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+            self.fail(f"{text[:20]!r} is no rule: write never, if_lost, or how often.", param, ctx)
+        return int(text)
 
 
 def _settings(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,6 +186,12 @@ def _naming(context: click.Context, option: click.Parameter, given: str) -> Nami
     help="With --fleet: from now, by when they should be done; it orders, it does not cancel.",
 )
 @click.option("--key", metavar="NAME", help="With --fleet: whose they are; a lane is shared among keys.")
+@click.option(
+    "--retry",
+    type=RetryRule(),
+    metavar="never|if_lost|N",
+    help="With --fleet: run again what had begun: where its server died, or N times whatever failed.",
+)
 @server_options
 @click.pass_context
 def run(

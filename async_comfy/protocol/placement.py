@@ -131,40 +131,42 @@ class Choice:
         cold = [found for rows in groups for found in self._cold(queue, host, rows, now)]
         if best is None:
             return self._worthiest(queue, host, cold, now), seen + len(cold)
-        return self._soonest(queue, best, cold), seen + len(cold)
+        return self._soonest(queue, host, best, cold), seen + len(cold)
 
-    def _cold(self, queue: LaneQueue, host: Host, rows: Rows, now: float) -> Iterator[tuple[Shelf, float]]:
-        """The shelves that would be a cold start here, and how long it would load."""
+    def _cold(self, queue: LaneQueue, host: Host, rows: Rows, now: float) -> Iterator[Shelf]:
+        """The shelves that would be a cold start here."""
         held = host.warmth.sets()
         for shelf in queue.longest(rows):
             models = shelf.models
             if models and models not in held and host.takes_models(models, now):
-                yield shelf, self._books.costs.load_s(models, host.name)
+                yield shelf
 
-    # Whose turn it is on a shelf is what costs, and it can only make an offer later, unless one is urgent:
-    # so it is asked only where the offer could still be the best.
+    # What costs is whose turn it is on a shelf, and how long it would load. Both can only make an offer
+    # later, unless one is urgent: so they are asked only where the offer could still be the best.
 
-    def _soonest(self, queue: LaneQueue, warm: Offer, cold: list[tuple[Shelf, float]]) -> Offer:
+    def _soonest(self, queue: LaneQueue, host: Host, warm: Offer, cold: list[Shelf]) -> Offer:
         """The warm offer, or a cold one that comes before it."""
         best, first_at = warm, warm.came_at
-        for shelf, load_s in cold:
-            if shelf.since + PATIENCE * load_s < first_at or queue.is_urgent(shelf):
+        for shelf in cold:
+            urgent = queue.is_urgent(shelf)
+            if shelf.since >= first_at and not urgent:
+                continue
+            load_s = self._books.costs.load_s(shelf.models, host.name)
+            if shelf.since + PATIENCE * load_s < first_at or urgent:
                 offer = _offer(queue, shelf, load_s)
                 if offer.came_at < first_at:
                     best, first_at = offer, offer.came_at
         return best
 
-    def _worthiest(
-        self, queue: LaneQueue, host: Host, cold: list[tuple[Shelf, float]], now: float
-    ) -> Offer | None:
+    def _worthiest(self, queue: LaneQueue, host: Host, cold: list[Shelf], now: float) -> Offer | None:
         """Of what is worth a load: long waits first, and long drains per server that would hold these."""
         price = SPARE_PRICE if host.warmth.spare else PATIENCE  # what has to go may be wanted again
         best, least = None, math.inf
-        for shelf, load_s in cold:
+        for shelf in cold:
             holders = len(self._books.holders.get(shelf.models, ()))
             rank = shelf.since - shelf.backlog_s / (holders + 1)
             if rank < least or queue.is_urgent(shelf):
-                offer = _offer(queue, shelf, load_s)
+                offer = _offer(queue, shelf, self._books.costs.load_s(shelf.models, host.name))
                 rank += offer.turn_s
                 if rank < least and self._is_worth_loading(offer, price, now):
                     best, least = offer, rank

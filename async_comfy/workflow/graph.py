@@ -2,16 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from async_comfy.errors import WorkflowError
 from async_comfy.workflow import bypass, document, seeds, sidecar
 from async_comfy.workflow.check import Finding, check
 from async_comfy.workflow.declarations import declares
 from async_comfy.workflow.files import TAKES_FILES, File, FileInput, is_url
+from async_comfy.workflow.nodes import Nodes
 from async_comfy.workflow.parameters import Parameters, listed
 from async_comfy.workflow.promoted import chosen, promoted
 from async_comfy.workflow.record import Record
@@ -22,6 +23,8 @@ from async_comfy.workflow.values import Link, fresh, linked, settle
 
 if TYPE_CHECKING:
     from async_comfy.workflow.authoring.drafts import End
+
+T = TypeVar("T")
 
 ObjectInfo = Mapping[str, Any]
 """What a server's nodes are, as GET /object_info says: class type to declaration. A part of it will do."""
@@ -113,8 +116,7 @@ class Workflow:
         self._nodes: dict[str, Record] = {}
         self._owner: object = object()
         self._shape: Mapping[str, NodeShape] | None = None
-        self._files: list[FileInput] | None = None
-        self._literal_seeds: Mapping[str, int] | None = None
+        self._derived: dict[Callable[[Nodes], Any], Any] = {}
         self._ui: dict[str, Any] | None = None
         self._place = "workflow"
         self._unresolved = False
@@ -218,7 +220,7 @@ class Workflow:
         other._shape = self.shape  # made here, or every one of a thousand copies would make its own
         other._ui, other._place, other._unresolved = self._ui, self._place, self._unresolved
         other._edited = self._edited
-        other._files, other._literal_seeds = self._files, self._literal_seeds
+        other._derived = self._derived.copy()
         self._owner = object()  # from here on neither owns the shared nodes, so either copies before it edits
         return other
 
@@ -228,7 +230,7 @@ class Workflow:
         return self.copy()  # what they share is never changed in place
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shape": None, "_files": None, "_literal_seeds": None}
+        return {**self.__dict__, "_shape": None, "_derived": {}}
 
     def to_python(self, object_info: ObjectInfo | None = None, *, module: str = "comfy_nodes") -> str:
         """Python source that makes this workflow: the same nodes, ids and titles, bound to `workflow`.
@@ -341,7 +343,7 @@ class Workflow:
             self._drop(other, name)
         del self._nodes[key]
         self._shape, self._edited = None, True
-        self._files = self._literal_seeds = None
+        self._derived = {}
 
     def connect(self, source: "Node | str", slot: int, target: "Node | str", name: str) -> None:
         """Links output number `slot` of `source` to the input `name` of `target`.
@@ -375,14 +377,7 @@ class Workflow:
 
     def files(self) -> list[FileInput]:
         """The files that must be on the server first, each with the input that waits for its name."""
-        if self._files is None:
-            self._files = [
-                FileInput(key, name, value)
-                for key, record in self._nodes.items()
-                for name, value in record.inputs.items()
-                if isinstance(value, File)
-            ]
-        return self._files.copy()
+        return self.derived(_files).copy()
 
     def seeds(self, object_info: ObjectInfo | None = None) -> dict[str, int]:
         """Every seed by its place: ``{"3.seed": 42}``. What `object_info` marks as seeds counts, too."""
@@ -392,9 +387,14 @@ class Workflow:
     @property
     def literal_seeds(self) -> Mapping[str, int]:
         """What `seeds` gives without `object_info`: read-only, shared by copies until a seed is edited."""
-        if self._literal_seeds is None:
-            self._literal_seeds = MappingProxyType(self.seeds())
-        return self._literal_seeds
+        self._must_be_resolved()
+        return self.derived(_literal_seeds)
+
+    def derived(self, make: Callable[[Nodes], T]) -> T:
+        """What `make` gives for the nodes, kept until one of them is edited. Nobody may change it."""
+        if make not in self._derived:
+            self._derived[make] = make(self._nodes)
+        return cast("T", self._derived[make])
 
     def with_seed(
         self,
@@ -484,7 +484,7 @@ class Workflow:
         where = f"{place} ({class_type}), input "
         held = {str(name): _held(class_type, name, value, where) for name, value in inputs.items()}
         self._nodes[key] = Record(self._owner, key, class_type, held, settle(rest, place))
-        self._shape = self._files = self._literal_seeds = None
+        self._shape, self._derived = None, {}
 
     def _must_be_resolved(self) -> None:
         if self._unresolved:
@@ -508,7 +508,7 @@ class Workflow:
             record = self._nodes[key] = record.owned_by(self._owner)
         record.encoded = None
         self._edited = True
-        self._files = self._literal_seeds = None
+        self._derived = {}
         return record
 
     def _put(self, key: str, name: str, value: Any) -> None:
@@ -596,6 +596,19 @@ class Workflow:
         exact = [half for half in known if any(half[1] in self._nodes[node].inputs for node in half[0])]
         _, name, key = (exact or known or [([], halves[0][1], halves[0][0])])[0]
         return self._one(key), name
+
+
+def _files(nodes: Nodes) -> list[FileInput]:
+    return [
+        FileInput(node.id, name, value)
+        for node in nodes.values()
+        for name, value in node.inputs.items()
+        if isinstance(value, File)
+    ]
+
+
+def _literal_seeds(nodes: Nodes) -> Mapping[str, int]:
+    return MappingProxyType({seed.path: seed.value for seed in seeds.found(nodes)})
 
 
 def _held(class_type: str, name: str, value: Any, where: str) -> Any:

@@ -225,6 +225,7 @@ def test_what_is_in_flight_is_cancelled_when_the_batch_ends(
         ("async-comfy run fox.json >&-", 0),
         ("async-comfy profiles add g http://g && async-comfy profiles remove g <&-", 2),
         ("async-comfy queue 2>&-", 0),
+        ("PYTHONIOENCODING=ascii async-comfy run fox.json --output Bäume", 0),
     ],
 )
 def test_who_reads_along_leaves_or_was_never_there(

@@ -180,8 +180,8 @@ def test_a_job_goes_to_whichever_server_has_room(
 def test_one_server_of_the_fleet_can_be_asked_for(
     shell: Shell, fleet: TwoServers, workflow_file: WriteFile
 ) -> None:
-    """With lane, key, priority and deadline, which the pool takes."""
-    more = ("--lane", "video", "--key", "me", "--priority", "2", "--deadline", "60")
+    """With lane, key, priority, deadline and retry, which the pool takes."""
+    more = ("--lane", "video", "--key", "me", "--priority", "2", "--deadline", "60", "--retry", "if_lost")
     ended = shell.type(
         "run", workflow_file(diffusion()), "--fleet", "fleet.toml", "--server", "gpu2", *more, "--json"
     )
@@ -345,6 +345,8 @@ def test_free_leaves_servers_alone_that_work(shell: Shell, fleet: TwoServers) ->
         (["run", "fox.json", "--fleet", "fleet.toml", "--front"], ["--front", "--priority"]),
         (["run", "fox.json", "--fleet", "fleet.toml", "--bearer", "secret"], ["--bearer", "--fleet"]),
         (["run", "fox.json", "--lane", "image"], ["--lane needs --fleet"]),
+        (["run", "fox.json", "--retry", "2"], ["--retry needs --fleet"]),
+        (["run", "fox.json", "--fleet", "fleet.toml", "--retry", "often"], ["'often'", "if_lost"]),
         (["drain", "gpu9"], ["fleet.toml has no server 'gpu9'", "gpu1, gpu2"]),
         (["drain", "gpu1", "--fleet", "bad.toml"], ["bad.toml is no TOML"]),
         (["warm", "none.json"], ["none.json: no such file"]),
