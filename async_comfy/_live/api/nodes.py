@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -14,12 +14,14 @@ from blake3 import blake3
 from async_comfy._live.api.answers import as_object, shaped
 from async_comfy._live.api.system import System
 from async_comfy._live.crowd import crowd
-from async_comfy._live.http import Answer, Http
+from async_comfy._live.http import Answer, Http, unexpected
 from async_comfy.errors import CallerError, NotFound, UnexpectedAnswer
 from async_comfy.workflow.object_info import Declarations
 from async_comfy.workflow.object_info_cache import DeclarationCache
+from async_comfy.workflow.object_info_stream import Splitter
 
 AT_ONCE = 8  # classes asked for at a time; the server answers one after the other, the wire need not wait
+PIECE_BYTES = 1 << 16  # decoded at a time: a larger piece would stall the loop
 
 _log = logging.getLogger("async_comfy")
 
@@ -80,6 +82,27 @@ class Nodes:
             except CallerError as error:  # what was asked for is here
                 _log.warning("the node declarations were not kept: %s", error)
         return found
+
+    async def each(self) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        """Every class and its declaration as they come over the wire: never more than one of them in memory.
+
+        Raises: NotComfyUI, UnexpectedAnswer for an answer that declares no classes
+        """
+        splitter = Splitter()
+        async with self._http.open("GET", "/object_info") as response:
+            if response.status != 200:
+                answer = Answer(response.status, response.headers, await response.read())
+                raise unexpected("GET", "/object_info", answer)
+            try:
+                async for piece in response.content.iter_chunked(PIECE_BYTES):
+                    for name, declared in splitter.take(piece):
+                        if isinstance(declared, dict):
+                            yield name, declared
+                splitter.end()
+            except ValueError as error:
+                raise UnexpectedAnswer(
+                    f"GET /object_info declares no node classes: {error}.", status=200
+                ) from None
 
     async def replacements(self) -> dict[str, list[dict[str, Any]]]:
         """What may stand in for classes that are gone, by old class (GET /node_replacements).

@@ -130,3 +130,13 @@ async def test_a_disk_that_is_full_costs_the_cache_and_not_the_answer(
     async with SimulatedServer() as server, Session(server.url) as session:
         assert "SaveImage" in await session.nodes.all(cache=DeclarationCache(blocked))
     assert "not kept" in caplog.text
+
+
+async def test_each_class_comes_as_it_is_read() -> None:
+    """The same as all of them at once; a proxy's page is told, not split."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        every = await session.nodes.all()
+        assert {name: declared async for name, declared in session.nodes.each()} == dict(every)
+        server.faults.answer(("GET", "/object_info"), 200, "[1, 2]")
+        with pytest.raises(UnexpectedAnswer, match="declares no node classes"):
+            _ = [name async for name, _ in session.nodes.each()]
