@@ -14,6 +14,7 @@ from benchmarks import (
     guard,
     posts,
     previews,
+    profile,
     prompts,
     receive,
     rivals,
@@ -79,6 +80,8 @@ def write_page() -> None:
             parts.append(table.markdown())
             if table.bars:
                 (PLOTS / f"{table.bars.file}.svg").write_text(svg(table.bars))
+    if (parted := profile.table({name: found["result"] for name, found in results.items()})) is not None:
+        parts.append(parted.markdown().replace("### ", "## ", 1))
     by_hand = PAGE.read_text().partition(_BY_HAND)[2] if PAGE.exists() else "\n"
     PAGE.write_text("\n\n".join(parts) + f"\n\n{_BY_HAND}{by_hand}")
 
