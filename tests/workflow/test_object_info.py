@@ -89,7 +89,9 @@ def test_the_reader_of_workflows_takes_them(tmp_path: Path) -> None:
     assert converted.to_api()["1"]["inputs"] == {"width": 8, "height": 9, "batch_size": 1, "color": 5}
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"\x1f\x8b garbage", gzip.compress(SAID)[:-9], b'{"a": 1}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"\x1f\x8b garbage", gzip.compress(SAID, mtime=0)[:-9], b'{"a": 1}']
+)
 def test_a_file_of_something_else_is_one_sentence(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "x.json"
     file.write_bytes(data)
