@@ -55,7 +55,7 @@ async def test_a_prompt_that_was_never_sent_is_not_kept(tmp_path: Path) -> None:
         async with Session(server.url, journal=journal) as session:
             with pytest.raises(CallerError, match="disk"):
                 await session.submit(picture(1), sending=refuse)
-            with pytest.raises(TypeError):
+            with pytest.raises(CallerError, match="no JSON"):
                 await session.submit(picture(1), extra_data={"odd": object()})
         assert rows(journal) == []
         assert server.requests.count("POST", "/prompt") == 0
