@@ -25,7 +25,7 @@ def silence(head: str) -> bytes | None:
     if not head.split(" ")[1].startswith("/ws"):
         return None
     key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key"))
-    accept = b64encode(sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()  # noqa: S324
+    accept = b64encode(sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()  # noqa: S324  # RFC 6455 says so
     said = [
         "HTTP/1.1 101 Said",
         "Upgrade: websocket",

@@ -198,7 +198,7 @@ def test_a_machine_without_a_keyring(shell: Shell, ring: Ring) -> None:
     """The package's own backend for that case: exit code 2, and another way."""
     write(shell, '[servers.gpu1]\nurl = "x"\nbearer_keyring = "gpu1"')
 
-    keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
+    keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]  # keyring has no types there
     ended = shell.type("queue", "--server", "gpu1")
     assert (ended.code, ended.out) == (2, "")
     assert "bearer_env" in ended.err
