@@ -154,7 +154,7 @@ def test_nan_in_the_embedded_prompt_is_read() -> None:
         (flac({}), "this FLAC holds no workflow"),
         (png({"parameters": "a cat, steps: 20"}), "AUTOMATIC1111"),
         (png({"prompt": "{broken"}), "its prompt"),
-        (png({"prompt": "[" * 5000}), "nested"),
+        (png({"prompt": "[" * 5000 + "]" * 5000}), "nested"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

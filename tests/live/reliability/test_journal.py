@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 def rows(path: Path) -> list[str]:
     """The prompt ids in a journal."""
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file:
         return [prompt_id for (prompt_id,) in file.execute("SELECT prompt_id FROM jobs")]
 
 
@@ -87,7 +88,7 @@ async def test_what_the_server_forgot_is_lost_and_what_may_never_have_been_sent_
         server.hold("prompt")
         async with Session(server.url, journal=journal) as session:
             jobs = [await session.submit(picture(color)) for color in (3, 4)]
-        with sqlite3.connect(journal) as file:
+        with closing(sqlite3.connect(journal)) as file, file:
             file.execute("UPDATE jobs SET accepted = 0 WHERE prompt_id = ?", (jobs[1].id,))
         server.release()
         await server.restart()
