@@ -1,18 +1,27 @@
 """How to reach a server, and as whom. What is secret here is shown nowhere."""
 
+import asyncio
+import re
+import socket
 import ssl as tls
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from async_comfy.errors import CallerError
 
 CLOUD_HOST = "cloud.comfy.org"
 """Comfy Cloud: routes below /api, the key as X-API-Key, and as `token` on the socket (docs.comfy.org)."""
+
+NEXT_ADDRESS_S = 0.25  # until a host's next address is tried beside the one that does not answer (RFC 8305)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ def access(
 ) -> Access:
     """Reads an address as people write it: "127.0.0.1:8188", "https://user:pw@host/comfy/".
 
-    Raises: errors.CallerError where it is no http(s) address.
+    Raises: errors.CallerError where it, or the proxy's, is no http(s) address; for what no header can hold.
     """
     base = _parse(url)
     if basic is None and base.user is not None:
@@ -93,9 +102,33 @@ def access(
         sent["Authorization"] = "Basic " + b64encode(":".join(basic).encode()).decode()
     if api_key is not None:
         sent["X-API-Key"] = api_key
+    for name, value in sent.items():
+        _check(f"header {name!r}", name, value)
+    for name, value in (cookies or {}).items():
+        _check(f"cookie {name!r}", name, value)
     clean = base.with_user(None).with_query(None).with_fragment(None)
-    found = Access(clean, sent, dict(cookies or {}), ssl, proxy or environment_proxy(clean))
+    proxy = proxy or environment_proxy(clean)
+    if proxy is not None and not reachable(_read(proxy)):
+        raise CallerError("That is no address of a proxy.", hint="Write it as http://host:3128.")
+    found = Access(clean, sent, dict(cookies or {}), ssl, proxy)
     return replace(found, token=api_key) if found.cloud else found
+
+
+async def way_to(url: URL) -> dict[str, Any]:
+    """How a loop's `create_connection` gets there; connected already where the host is a name.
+
+    Of a name's addresses the first that answers is taken. Asyncio by itself tries one after the other, each
+    for as long as the system likes: a dead IPv6 before a good IPv4 would take minutes.
+
+    Raises: OSError
+    """
+    host, port = url.raw_host or "", url.port or 80
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)  # asks nobody
+    except socket.gaierror:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return {"sock": await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)}
+    return {"host": host, "port": port}
 
 
 def environment_proxy(url: URL) -> str | None:
@@ -114,15 +147,40 @@ def _parse(url: str) -> URL:
     text = url.strip()
     if "://" not in text:
         text = f"http://{text}"
-    try:
-        base = URL(text)
-        host = base.host or ""
-        fit = bool(host) and not any(letter.isspace() or letter in "<>^`{|}" for letter in host)
-        reachable = base.scheme in {"http", "https"} and fit and base.port is not None
-    except ValueError:
-        reachable = False
-    if not reachable:
+    base = _read(text)
+    if not reachable(base):
         raise CallerError(
             "That is no address of a server.", hint="Write it as http://host:8188 or https://host/path/."
         )
     return base
+
+
+def _read(text: str) -> URL:
+    try:
+        return URL(text)
+    except ValueError:
+        return URL()
+
+
+def reachable(url: URL) -> bool:
+    """Whether it is an http(s) address with a host that can be looked up."""
+    try:
+        host = url.host or ""
+        (url.raw_host or "").encode("idna")  # as the resolver does: a label can be too long for it
+        fit = bool(host) and not any(letter.isspace() or letter in "<>^`{|}" for letter in host)
+        return url.scheme in {"http", "https"} and fit and url.port is not None
+    except ValueError:
+        return False
+
+
+def _check(what: str, name: object, value: object) -> None:
+    """Raises: CallerError, which shows no value: it may be a secret."""
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise CallerError(f"The {what} has a name that HTTP does not know.", hint="Use letters and dashes.")
+    if not isinstance(value, str):
+        raise CallerError(f"The {what} is no text but {type(value).__name__}.", hint="Give it a string.")
+    if not _VALUE.fullmatch(value):
+        raise CallerError(
+            f"The {what} holds what HTTP cannot send, such as a line break.",
+            hint="Strip it: what is read from a file often ends with a line break.",
+        )

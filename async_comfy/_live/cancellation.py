@@ -12,7 +12,7 @@ from collections.abc import Callable
 import anyio
 
 from async_comfy._live.api import Jobs, Queue, System
-from async_comfy._live.handle import Job
+from async_comfy._live.handle import Job, check_patience
 from async_comfy._live.inquiry import Inquiry
 from async_comfy.errors import CallerError, NetworkError, NotFound, TimedOut
 from async_comfy.protocol.job import Fact, State
@@ -39,6 +39,7 @@ class Cancellation:
 
     async def cancel(self, job: Job, *, timeout: float, force: bool) -> bool:
         """See `Job.cancel`."""
+        check_patience(timeout=timeout)
         attempt, trouble = 0, None
         with anyio.move_on_after(timeout):
             while not job.done:

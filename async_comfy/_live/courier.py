@@ -10,7 +10,7 @@ from typing import Self, cast
 
 from multidict import CIMultiDict
 
-from async_comfy._live.access import Access
+from async_comfy._live.access import Access, way_to
 from async_comfy._live.landing import landing
 from async_comfy.protocol.answer import Answered, BrokenAnswer
 
@@ -20,6 +20,10 @@ _JOINED = 1 << 16  # head and body go out in one piece up to this size
 
 class Declined(Exception):  # no error: somebody else is asked
     """Nothing was sent: no connection could be made here."""
+
+
+class Garbled(ConnectionError):
+    """Something came, and it was no answer."""
 
 
 class Courier:
@@ -41,13 +45,7 @@ class Courier:
     @classmethod
     def to(cls, access: Access, *, most: int, connect_s: float, answer_s: float) -> Self | None:
         """One that can reach this server; None where aiohttp is needed."""
-        plain = all(
-            letter not in text
-            for pair in access.socket_headers().items()
-            for text in pair
-            for letter in "\r\n\0"
-        )
-        if access.url.scheme != "http" or access.proxy is not None or not plain:
+        if access.url.scheme != "http" or access.proxy is not None:
             return None
         return cls(access, most=most, connect_s=connect_s, answer_s=answer_s)
 
@@ -99,12 +97,11 @@ class Courier:
             line = self._idle.pop()
             if not line.transport.is_closing():
                 return line
-        loop, url = asyncio.get_running_loop(), self._access.url
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
-                _, line = await loop.create_connection(
-                    lambda: _Line(self), url.raw_host or "", url.port or 80
-                )
+                way = await way_to(self._access.url)
+                _, line = await loop.create_connection(lambda: _Line(self), **way)
         except OSError as error:  # a time-out is one, too
             raise Declined from error
         if line.transport.is_closing():  # the server ended it at once, or `close` did
@@ -196,7 +193,7 @@ class _Line(asyncio.BufferedProtocol):
         try:
             whole = self._answer.take(self._view[:nbytes].tobytes())
         except BrokenAnswer as error:
-            self._fail(ConnectionError(str(error)))
+            self._fail(Garbled(str(error)))
             return
         if whole:
             self._done()
@@ -204,9 +201,13 @@ class _Line(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio calls it, once."""
         self._courier.lost(self)
-        if exc is None and self._waiter is not None and self._answer.end():
-            self._done()
-        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("closed before the answer"))
+        error = exc if isinstance(exc, OSError) else ConnectionResetError("closed before the answer")
+        try:
+            if exc is None and self._waiter is not None and self._answer.end():
+                self._done()
+        except BrokenAnswer as broken:
+            error = Garbled(str(broken))
+        self._fail(error)
 
     def _done(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -1,5 +1,6 @@
 """Files from the server to the disk: streamed, resumed, whole or not there at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -166,6 +167,6 @@ def _claim(part: Path, target: Path) -> bool:
 
 
 def _unwritable(folder: Path, error: OSError) -> CallerError:
-    return CallerError(
-        f"Cannot write to {folder}: {error.strerror or error}.", hint="Choose a folder that you may write to."
-    )
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    hint = "Make room there, or choose another folder." if full else "Choose a folder that you may write to."
+    return CallerError(f"Cannot write to {folder}: {error.strerror or error}.", hint=hint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import anyio
 
 from async_comfy._live.mailbox import Item, Mailbox
-from async_comfy.errors import TimedOut
+from async_comfy.errors import CallerError, TimedOut
 from async_comfy.events import Event, Preview
 from async_comfy.protocol.job import Life, State
 from async_comfy.results import JobProgress, Result
@@ -107,8 +107,10 @@ class Job:
     async def wait(self, *, queued: float | None = None, running: float | None = None) -> Result:
         """Waits with patience of `queued` seconds in the queue and `running` seconds of running.
 
-        Raises: TimedOut, with the phase in which it was; the job itself goes on. Else as `await job`.
+        Raises: TimedOut, with the phase in which it was; the job itself goes on. CallerError for a patience
+        that is no number of seconds. Else as `await job`.
         """
+        check_patience(queued=queued, running=running)
         await self._within(self._left_queue(), "queued", queued)
         return await self._within(self._wait(), "running", running)
 
@@ -249,3 +251,10 @@ class Job:
         if self._mailboxes is not None and box in self._mailboxes:
             self._mailboxes.remove(box)
         self._life.watched = bool(self._mailboxes) or self._keeps
+
+
+def check_patience(**given: object) -> None:
+    """Raises: CallerError for what is neither None nor a number of seconds; it names which."""
+    for name, seconds in given.items():
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):  # NaN is neither
+            raise CallerError(f"{name} cannot be {seconds!r}.", hint="Give it seconds, or None for ever.")

@@ -7,8 +7,8 @@ origin. Sockets and requests never share a connection limit: the event socket is
 import json
 import socket
 import ssl as tls
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -17,8 +17,8 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from async_comfy._live.access import Access
-from async_comfy._live.courier import Courier, Declined
+from async_comfy._live.access import Access, reachable
+from async_comfy._live.courier import Courier, Declined, Garbled
 from async_comfy.errors import Closed, ComfyError, Denied, NotComfyUI, NotFound, UnexpectedAnswer, Unreachable
 
 CONNECTIONS = 64  # at once to one server; it answers one at a time anyway
@@ -63,6 +63,7 @@ class Http:
         self._connections = connections
         self._client: aiohttp.ClientSession | None = None
         self._courier: Courier | None = None
+        self._answers: set[aiohttp.ClientResponse] = set()  # that somebody reads
         self._routes: dict[str, URL] = {}
 
     def __repr__(self) -> str:
@@ -88,6 +89,8 @@ class Http:
             self._courier = None
         if self._client is not None:
             client, self._client = self._client, None
+            for answer in self._answers:  # aiohttp tells nobody who reads: they would wait for ever
+                answer.content.set_exception(aiohttp.ClientConnectionError("closed"))
             await client.close()
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
@@ -124,10 +127,8 @@ class Http:
             headers = {"Content-Type": "application/json", **(headers or {})}
         try:
             response = await self._send(method, self._url(path, params), body, headers)
-            try:
+            with self._read(response):
                 return Answer(response.status, response.headers, await response.read())
-            finally:
-                response.release()
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from error
 
@@ -163,10 +164,8 @@ class Http:
         """
         try:
             response = await self._send(method, self._url(path, params), body, headers)
-            try:
+            with self._read(response):
                 yield response
-            finally:
-                response.release()
         except ComfyError:
             raise
         except (aiohttp.ClientError, OSError, AssertionError, RuntimeError) as error:
@@ -175,6 +174,15 @@ class Http:
             if isinstance(error, AssertionError | RuntimeError):
                 raise
             raise self._unreachable(error) from error
+
+    @contextmanager
+    def _read(self, response: aiohttp.ClientResponse) -> Iterator[None]:
+        self._answers.add(response)
+        try:
+            yield
+        finally:
+            self._answers.discard(response)
+            response.release()
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
         """The route's URL. Routes without parameters are few and asked often: they are kept."""
@@ -196,7 +204,7 @@ class Http:
             if response.status not in {301, 302, 303, 307, 308} or target is None or method != "GET":
                 return response
             response.release()
-            url = url.join(URL(target))
+            url = _redirected(url, target, response.status)
         raise UnexpectedAnswer("The server redirects without end.", status=response.status)
 
     async def _request(
@@ -220,6 +228,20 @@ class Http:
         return unreachable(self.access, error, sent=not connecting)
 
 
+def _redirected(url: URL, location: str, status: int) -> URL:
+    try:
+        target = url.join(URL(location))
+    except ValueError:
+        target = URL()
+    if not reachable(target):
+        raise UnexpectedAnswer(
+            "The server redirects to what is no http(s) address.",
+            status=status,
+            hint="Mend it, or its proxy.",
+        )
+    return target
+
+
 def _closed() -> Closed:
     return Closed("This session is not open.", hint="Use it inside `async with Session(...)`.")
 
@@ -232,6 +254,8 @@ def unreachable(access: Access, error: BaseException, *, sent: bool = False) -> 
         why, hint = "no such host", "Check the address."
     elif isinstance(error, TimeoutError):
         why, hint = "no answer in time", "Is the server busy, or is the address of another network?"
+    elif isinstance(error, Garbled):
+        why, hint = f"its answer is broken ({error})", "Is there a proxy that changes answers?"
     elif isinstance(error, ConnectionRefusedError) or _refused(error):
         why, hint = "connection refused", "Is ComfyUI running there, and is the port right (8188)?"
     else:

@@ -19,19 +19,19 @@ from websockets.protocol import State
 
 from async_comfy._live.access import Access
 from async_comfy._live.stream import Reader, Stream, open_stream
-from async_comfy.errors import ComfyError, Denied, Unreachable
+from async_comfy.errors import ComfyError, NotComfyUI, Unreachable
 from async_comfy.events import Status
 from async_comfy.protocol import frames
 from async_comfy.protocol.backoff import Backoff
 
 PULSE_S = 20.0  # of silence, then a ping; the server itself never pings
 PATIENCE_S = 60.0  # for the pong: a server that loads a model answers nobody
+STRANGE_S = 60.0  # for what is no ComfyUI where there was one: gateways say 404 while it restarts
 GREETING_S = 15.0  # for the first status, which every server sends at once
 
 Pulse = Callable[[], Awaitable[bool]]
-"""Asks the server over HTTP whether it is there."""
+"""Asks the server whether it is there."""
 
-_POLICY_VIOLATION = 1008
 _log = logging.getLogger("async_comfy")
 
 
@@ -112,7 +112,8 @@ class Link:
             await self._listen(is_alive)
             self._keeper.link_down()
             try:
-                _check_refusal(self._stream)
+                if self._stream is not None:
+                    self._stream.check_refusal()
                 await self._part()
                 await self._connect_again(give_up_s)
             except ComfyError as error:
@@ -125,6 +126,13 @@ class Link:
             _log.warning("%s sends no events any more: connecting again", self._access)
             self._deaf += 1
             self._lost.set()
+
+    async def answers(self) -> bool:
+        """Whether the server at the other end of this connection is there: the same one, all the while.
+
+        Waits for as long as the connection neither answers a ping nor ends.
+        """
+        return self._stream is not None and self.up and await self._stream.answers()
 
     async def close(self) -> None:
         """Says goodbye, for about a second at most."""
@@ -168,7 +176,7 @@ class Link:
         with anyio.move_on_after(GREETING_S):
             await self._greeted_or_lost.wait()
         if not self._greeted:
-            _check_refusal(stream)
+            stream.check_refusal()
             raise Unreachable(
                 f"{self._access} opened the event socket and then said nothing.",
                 hint="Is it ComfyUI, and does the proxy before it pass WebSockets on?",
@@ -178,14 +186,19 @@ class Link:
     async def _connect_again(self, give_up_s: float | None) -> None:
         """Raises: what makes every further attempt pointless."""
         backoff, since = Backoff(), time.monotonic()
+        strange_since: float | None = None
         while True:
             await anyio.sleep(backoff.next_s(random.random()))  # noqa: S311  # jitter, no secret
             try:
                 await self.connect()
-            except Unreachable as error:
-                _log.info("connecting again: %s", error)
-                if give_up_s is not None and time.monotonic() - since > give_up_s:
+            except (Unreachable, NotComfyUI) as error:
+                now = time.monotonic()
+                strange_since = (strange_since or now) if isinstance(error, NotComfyUI) else None
+                if give_up_s is not None and now - since > give_up_s:
                     raise
+                if strange_since is not None and now - strange_since > STRANGE_S:
+                    raise
+                _log.info("connecting again: %s", error)
             else:
                 return
 
@@ -220,12 +233,6 @@ class Link:
             return [frames.HELLO]
         proof = {"type": "credential_auth", "data": {"credential_key": self._credential}}
         return [json.dumps(proof).encode(), frames.HELLO]
-
-
-def _check_refusal(stream: Stream | None) -> None:
-    """Raises: Denied, where the server closed because of who we are: trying again would not help."""
-    if stream is not None and stream.close_code == _POLICY_VIOLATION:
-        raise Denied("The server closed the event socket (1008).", status=1008, hint="Mend the credentials.")
 
 
 def _decoded(raw: bytes) -> object:

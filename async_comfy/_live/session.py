@@ -34,7 +34,7 @@ from async_comfy._live.api import (
 )
 from async_comfy._live.cancellation import Cancellation
 from async_comfy._live.download import Downloads
-from async_comfy._live.handle import Job
+from async_comfy._live.handle import Job, check_patience
 from async_comfy._live.http import CONNECTIONS, Http
 from async_comfy._live.journal import Journal, Kept
 from async_comfy._live.link import Link
@@ -56,7 +56,10 @@ PreviewMethod = Literal["auto", "latent2rgb", "taesd", "none"]
 Prompt = Workflow | Mapping[str, Any] | str | os.PathLike[str]
 """What can be run: a `Workflow`, a decoded prompt, or the path of a file that holds one."""
 Sending = Callable[[str], None]
-"""Is told a prompt id right before the prompt is sent. What it raises keeps the prompt from being sent."""
+"""Is told a prompt id right before the prompt is sent. What it raises keeps the prompt from being sent.
+
+Of an id that the server made itself it is told once the prompt is there; what it raises then cancels it.
+"""
 
 _log = logging.getLogger("async_comfy")
 
@@ -114,6 +117,9 @@ class Session:
         give_up_s: float | None = None,
         journal: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_patience(give_up_s=give_up_s)
+        if not connections >= 1:
+            raise CallerError(f"connections cannot be {connections!r}.", hint="Give it 1 or more.")
         self._access = access(
             url,
             headers=headers,
@@ -151,7 +157,7 @@ class Session:
         self._downloads = Downloads(self._http)
         self._uploads = Uploads(self._http)
         self._board = Switchboard(
-            self._http, self.queue, self.history, self.nodes, self._downloads, self._journal
+            self._http, self.queue, self.history, self.nodes, self._downloads, self._journal, self._answers
         )
         self._router, self._inquiry = self._board.router, self._board.inquiry
         self._submissions = self._board.submissions
@@ -229,16 +235,18 @@ class Session:
         await _to_its_end(self._closing)
 
     async def _close(self) -> None:
-        with anyio.move_on_after(CLOSE_S - GOODBYE_S):
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._link.close()
-        with anyio.move_on_after(GOODBYE_S):
-            if self._journal is not None:
-                await self._journal.close()
-            await self._http.__aexit__(None, None, None)
-        self._submissions.end()
+        try:
+            with anyio.move_on_after(CLOSE_S - GOODBYE_S):
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._link.close()
+        finally:
+            with anyio.move_on_after(GOODBYE_S):
+                if self._journal is not None:
+                    await self._journal.close()
+                await self._http.__aexit__(None, None, None)
+            self._submissions.end()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -298,6 +306,7 @@ class Session:
 
         Raises: what `submit` raises; Failed, OutOfMemory, Cancelled, Lost, TimedOut
         """
+        check_patience(queued=queued, running=running)
         options = _options(front, number, targets, "none")
         job = await self._submit(workflow, options, extra_data, seed, partial=partial, keep_events=False)
         try:
@@ -387,6 +396,8 @@ class Session:
     async def _cancel_quietly(self, job: Job) -> None:
         try:
             await self.cancel(job, timeout=PERSISTENCE_S)
+        except Closed:
+            return  # what closed it is what everybody hears
         except ComfyError as error:
             _log.warning("could not cancel %s: %s", job.id, error)
 
@@ -456,7 +467,11 @@ class Session:
         if self._journal is not None:
             self._journal.accepted(written_as, life.prompt_id)
         if sending is not None and life.prompt_id != written_as:
-            sending(life.prompt_id)
+            try:
+                sending(life.prompt_id)
+            except BaseException:
+                await self.cancel_in_courtesy(job)  # nobody will have its handle
+                raise
         if life.problems and not partial:
             await self.cancel_in_courtesy(job)
             raise _dropped(life)
@@ -511,6 +526,9 @@ class Session:
             return msgspec.json.encode(body)
         except (TypeError, ValueError, RecursionError) as error:
             raise CallerError(f"`extra_data` is no JSON: {error}", hint="Give it plain values.") from None
+
+    async def _answers(self) -> bool:
+        return await self._link.answers()
 
     async def _is_alive(self) -> bool:
         try:

@@ -83,7 +83,7 @@ async def _fetched(file: File) -> AsyncIterator[bytes]:
         ):
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 yield chunk
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, TimeoutError, UnicodeError) as error:  # the last: of a host's name
         raise CallerError(f"Cannot fetch {file!r}: {type(error).__name__}.", hint="Check the URL.") from None
 
 

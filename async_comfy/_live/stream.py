@@ -7,6 +7,7 @@ Nothing here ever pauses reading: a client that stops reading stalls the server 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,22 +18,25 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
 )
-from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event, State
 
-from async_comfy._live.access import Access
+from async_comfy._live.access import Access, way_to
 from async_comfy._live.http import denied, unreachable
 from async_comfy._live.landing import landing
-from async_comfy.errors import ComfyError, NotComfyUI, Unreachable
+from async_comfy.errors import ComfyError, Denied, NotComfyUI, Unreachable
 
 FRAME_BYTES = 1 << 30  # one `executed` was seen above 4 MiB; this only stops a runaway
 OPEN_S = 15.0  # a server that loads a model answers the handshake late
 CLOSE_S = 1.0  # for the closing handshake; the job of closing in 5 s is shared with others
 
+_PASSING = frozenset({408, 425, 429})  # a time-out, too early, too many: said by what is before the server
 _TEXT, _BINARY = 0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY
 
 # websockets writes handshakes, and with them credentials, to its log at DEBUG: this one never does.
@@ -53,7 +57,7 @@ class Reader(Protocol):
 
 
 class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
-    """A WebSocket whose messages go straight to a `Reader`.
+    """A WebSocket whose messages go straight to a `Reader`. `on_lost` is called when none will come any more.
 
     Invariant: the core is only ever given whole frames, so between two calls it stands at a frame
     boundary, and this class may take the next frame itself.
@@ -150,12 +154,10 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
                 length = int.from_bytes(data[at + 2 : start])
             elif length > 127:
                 # A server must not mask its frames: the core will say so, and close.
-                self._ours = False
-                self._take_by_core(data[at:])
+                self._hand_over(data[at:])
                 return end
             if length > FRAME_BYTES:
-                self._ours = False
-                self._take_by_core(data[at:start])
+                self._hand_over(data[at:start])
                 return end
             stop = start + length
             if stop > end:
@@ -168,9 +170,8 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
                 self.reader.take_binary(data[start:stop], now)
             else:
                 self._take_by_core(data[at:stop])
-                if self.protocol.state is not State.OPEN:  # that frame ended it: the rest is the core's
-                    self._ours = False
-                    self._take_by_core(data[stop:])
+                if self.protocol.state is not State.OPEN:  # that frame ended it
+                    self._hand_over(data[stop:])
                     return end
             at = stop
         return at
@@ -178,6 +179,12 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
     def _take_by_core(self, data: bytes) -> None:
         if data:
             super().data_received(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """The rest is the core's. No message comes any more, whether or not the other end hangs up."""
+        self._ours = False
+        self._take_by_core(data)
+        self.on_lost()
 
     def _take_slowly(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
@@ -192,10 +199,27 @@ class Stream(ws.ClientConnection, asyncio.BufferedProtocol):
         else:
             self.reader.take_binary(whole, time.monotonic())
 
+    def check_refusal(self) -> None:
+        """Raises: Denied, where the server closed because of who we are: trying again would not help."""
+        said = self.protocol.close_rcvd  # known before it hangs up
+        if said is not None and said.code == CloseCode.POLICY_VIOLATION:
+            raise Denied(
+                "The server closed the event socket (1008).", status=1008, hint="Mend the credentials."
+            )
+
     async def ask_pulse(self) -> None:
         """Sends a ping whose pong nobody waits for: any sign of life counts."""
-        async with self.send_context():
-            self.protocol.send_ping(b"")
+        with contextlib.suppress(ConnectionClosed):  # of which `on_lost` tells
+            async with self.send_context():
+                self.protocol.send_ping(b"")
+
+    async def answers(self) -> bool:
+        """Sends a ping and waits: True with its pong, False with the end."""
+        try:
+            await (await self.ping())
+        except ConnectionClosed:
+            return False
+        return True
 
 
 class _Opening(ws.connect):
@@ -226,19 +250,22 @@ async def open_stream(
 
     options: dict[str, Any] = {"ssl": access.ssl} if access.ssl and access.url.scheme == "https" else {}
     try:
-        stream = await _Opening(
-            access.socket(client_id),
-            additional_headers=access.socket_headers(),
-            compression="deflate" if compress else None,
-            proxy=access.proxy,
-            open_timeout=OPEN_S,
-            close_timeout=CLOSE_S,
-            ping_interval=None,
-            max_size=FRAME_BYTES,
-            logger=_log,
-            create_connection=make,  # type: ignore[arg-type]  # a factory does where a class is asked for
-            **options,
-        )
+        async with asyncio.timeout(OPEN_S):
+            if access.proxy is None:
+                options |= await way_to(access.url)
+            stream = await _Opening(
+                access.socket(client_id),
+                additional_headers=access.socket_headers(),
+                compression="deflate" if compress else None,
+                proxy=access.proxy,
+                open_timeout=None,
+                close_timeout=CLOSE_S,
+                ping_interval=None,
+                max_size=FRAME_BYTES,
+                logger=_log,
+                create_connection=make,  # type: ignore[arg-type]  # a factory does where a class is asked for
+                **options,
+            )
     except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
         raise _refusal(access, error) from None
     assert isinstance(stream, Stream)  # noqa: S101  # for the type checker: `make` made it
@@ -253,6 +280,7 @@ async def _greet(stream: Stream, hellos: Sequence[bytes], access: Access) -> Non
     except BaseException as error:
         stream.transport.abort()  # nobody else knows it yet
         if isinstance(error, ConnectionClosed):
+            stream.check_refusal()
             raise unreachable(access, error) from None
         raise
 
@@ -264,6 +292,12 @@ def _refusal(access: Access, error: Exception) -> ComfyError:
         return unreachable(access, error.__cause__)
     if isinstance(error, OSError | EOFError):
         return unreachable(access, error)
+    if isinstance(error, ProxyError):
+        status = error.response.status_code if isinstance(error, InvalidProxyStatus) else "nonsense"
+        return Unreachable(
+            f"The proxy before {access} answers {status}.",
+            hint="Is ComfyUI up behind it, and does it let you through (credentials go into its address)?",
+        )
     return NotComfyUI(
         f"What answers at {access} speaks no WebSocket.", hint="Check the address and the port."
     )
@@ -273,7 +307,7 @@ def _refused_by(response: Response) -> ComfyError:
     status = response.status_code
     if status in {401, 403}:
         return denied(status)
-    if status >= 500:
+    if status >= 500 or status in _PASSING:
         return Unreachable(
             f"Something before the server answers {status}.", hint="Is ComfyUI up behind its proxy?"
         )

@@ -2,6 +2,8 @@
 
 The job is registered before the POST, since its events can beat the answer. A lost answer is resolved by
 asking, never by sending blindly: the server runs the same id twice (before its pull request 16242).
+Absence proves something only while the server is the one that the prompt was sent to. A server that was
+restarted has forgotten what it ran, so the event socket, open since before the POST, must still answer.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import anyio
 from async_comfy._live.api import System
 from async_comfy._live.http import Answer, Http, unexpected
 from async_comfy._live.inquiry import Inquiry
+from async_comfy._live.link import Pulse
 from async_comfy.errors import ComfyError, Unreachable
 from async_comfy.protocol import outcome, recovery
 from async_comfy.protocol.backoff import Backoff, Budget, retry_after_s
@@ -22,6 +25,7 @@ from async_comfy.protocol.router import Router
 
 TAKES_OUR_IDS = (0, 33)  # measured; 0.3.40 makes its own, and a doubt does less harm than a second run
 AMBIGUOUS_S = 60.0  # of asking in vain what became of a prompt whose answer was lost
+PROOF_S = 20.0  # for the event socket to answer; the server has just answered over HTTP
 _UNANSWERED = frozenset({State.SUBMITTING})
 _BUSY = frozenset({429, 503})  # said before the prompt was looked at; a 502 may come after
 
@@ -29,10 +33,11 @@ _BUSY = frozenset({429, 503})  # said before the prompt was looked at; a 502 may
 class Submissions:
     """The POSTs of one session."""
 
-    def __init__(self, http: Http, router: Router, inquiry: Inquiry) -> None:
+    def __init__(self, http: Http, router: Router, inquiry: Inquiry, answers: Pulse) -> None:
         self._http = http
         self._router = router
         self._inquiry = inquiry
+        self._answers = answers
         self._budget = Budget()
         self._arrivals: dict[str, asyncio.Future[bool]] = {}
         self._ended = False
@@ -144,13 +149,25 @@ class Submissions:
             raise self._give_up(life, reason, seen) from None
         finally:
             del self._arrivals[life.prompt_id]
+        trouble = "" if arrived else await self._why_absence_is_no_proof(life)
         if life.state is State.AMBIGUOUS:
             raise outcome.error(life, life.evidence)
-        if not arrived and self._ended:
-            raise self._give_up(life, reason, "the session was closed before the server could be asked")
-        if not arrived and not await self._takes_our_ids():
-            raise self._give_up(life, reason, "the server knows its prompts by other ids than ours")
+        if life.state not in _UNANSWERED:
+            return True
+        if trouble:
+            raise self._give_up(life, reason, trouble)
         return arrived
+
+    async def _why_absence_is_no_proof(self, life: Life) -> str:
+        """Empty where it is."""
+        if self._ended:
+            return "the session was closed before the server could be asked"
+        if not await self._takes_our_ids():
+            return "the server knows its prompts by other ids than ours"
+        with anyio.move_on_after(PROOF_S):
+            if await self._answers() and not life.gap:
+                return ""
+        return "the event socket is dead: perhaps it ran, and the server was restarted since"
 
     async def _takes_our_ids(self) -> bool:
         """Whether the absence of our id means anything."""

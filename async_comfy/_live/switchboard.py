@@ -7,6 +7,7 @@ from async_comfy._live.api import History, Nodes, Queue
 from async_comfy._live.http import Http
 from async_comfy._live.inquiry import Inquiry
 from async_comfy._live.journal import Journal
+from async_comfy._live.link import Pulse
 from async_comfy._live.submission import Submissions
 from async_comfy.errors import Closed, ComfyError
 from async_comfy.events import Gap
@@ -22,7 +23,7 @@ class Switchboard:
     """Router, inquiry and submissions of one session, and what they have to tell each other.
 
     It is the router's attendant, the link's keeper, and whom the handles ask. `failure` is what ended the
-    session, None while it lives.
+    session, None while it lives. `answers` asks whether the event socket does.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class Switchboard:
         nodes: Nodes,
         files: FileSource,
         journal: Journal | None,
+        answers: Pulse,
     ) -> None:
         self.url = str(http.access)
         self.router = Router(attendant=self)
         self.inquiry = Inquiry(self.router, queue, history, self.tell)
-        self.submissions = Submissions(http, self.router, self.inquiry)
+        self.submissions = Submissions(http, self.router, self.inquiry, answers)
         self.opened = False
         self.up = False
         self.failure: ComfyError | None = None

@@ -5,15 +5,17 @@ headers, a known length. Everything else that the standard allows is taken too, 
 """
 
 import re
+import zlib
 
 HEAD_BYTES = 1 << 16  # what a head may have; aiohttp allows less
 BODY_BYTES = 1 << 28  # the longest answers name all the choices of a wrong input; this stops a runaway
 _STATUS = re.compile(rb"http/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?(?:\r\n|\Z)")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)")
 _CODING = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)")
-_CONTENT = re.compile(rb"\r\ncontent-encoding:[ \t]*(?!identity)")
+_CONTENT = re.compile(rb"\r\ncontent-encoding:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)")
 _CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*)")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
+_WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # as zlib wants to be told
 _BODILESS = frozenset({204, 304})
 
 
@@ -27,7 +29,7 @@ class Answered:
     `keep`: the connection can take another request.
     """
 
-    __slots__ = ("_chunked", "_got", "_head", "_need", "_parts", "body", "keep", "status")
+    __slots__ = ("_chunked", "_coding", "_got", "_head", "_need", "_parts", "body", "keep", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -36,6 +38,7 @@ class Answered:
         self._head: bytes | None = None
         self._need = -1  # bytes of body; -1: as many as come
         self._chunked = False
+        self._coding = b""  # how the body is compressed
         self._parts: list[bytes] = []  # of the body, or of a head that is not whole
         self._got = 0  # bytes in them
 
@@ -64,11 +67,17 @@ class Answered:
         return self._take_chunks(data) if self._chunked else self._take_plain(data)
 
     def end(self) -> bool:
-        """Nothing more comes; whether the answer is whole: it is, where the close was to end it."""
+        """Nothing more comes; whether the answer is whole: it is, where the close was to end it.
+
+        Raises: BrokenAnswer.
+        """
         if self._head is None or self._need >= 0 or self._chunked:
             return False
-        self.body = b"".join(self._parts)
+        self._end_body(b"".join(self._parts))
         return True
+
+    def _end_body(self, body: bytes) -> None:
+        self.body = _unpacked(body, self._coding) if self._coding and body else body
 
     def _take_plain(self, data: bytes) -> bool:
         self._parts.append(data)
@@ -77,7 +86,7 @@ class Answered:
             raise BrokenAnswer("a body without end")
         if self._need < 0 or self._got < self._need:
             return False
-        self.body = b"".join(self._parts)[: self._need]
+        self._end_body(b"".join(self._parts)[: self._need])
         self.keep = self.keep and self._got == self._need  # nobody asked for what follows
         return True
 
@@ -94,8 +103,10 @@ class Answered:
         self._head = head
         closes = b"\nconnection:" in low and b"close" in b",".join(_CONNECTION.findall(low))
         self.keep = line[1] == b"1" and not closes
-        if b"\ncontent-encoding:" in low and _CONTENT.search(low):
-            raise BrokenAnswer("a compressed answer, which was not asked for")
+        if b"\ncontent-encoding:" in low:
+            self._coding = b",".join(_CONTENT.findall(low)).replace(b"identity", b"")
+            if self._coding and self._coding not in _WINDOWS:
+                raise BrokenAnswer("a compression that was not asked for")
         lengths = set(_LENGTH.findall(low))
         if self.status in _BODILESS:
             self._need = 0
@@ -123,7 +134,7 @@ class Answered:
                 end = data.find(b"\r\n\r\n", start - 2)  # behind the trailers, mostly none
                 if end < 0:
                     break
-                self.body = b"".join(self._parts)
+                self._end_body(b"".join(self._parts))
                 self.keep = self.keep and len(data) == end + 4
                 return True
             if len(data) < start + size + 2:
@@ -139,3 +150,16 @@ class Answered:
             raise BrokenAnswer("a body without end")
         self._parts.append(data[at:])
         return False
+
+
+def _unpacked(body: bytes, coding: bytes) -> bytes:
+    """What some proxies compress although `identity` was asked for. Raises: BrokenAnswer."""
+    bare = coding == b"deflate" and body[0] & 0x0F != zlib.DEFLATED  # some send it without its own head
+    unpacker = zlib.decompressobj(-15 if bare else _WINDOWS[coding])
+    try:
+        whole = unpacker.decompress(body, BODY_BYTES)
+    except zlib.error:
+        raise BrokenAnswer("a body that is not compressed as it says") from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise BrokenAnswer("a compressed body without end")
+    return whole

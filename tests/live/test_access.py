@@ -9,6 +9,7 @@ from aiohttp import web
 from async_comfy import CallerError, Closed, Denied, NotComfyUI, Session, Unreachable
 from async_comfy._live.access import access
 from async_comfy.testing import SimulatedServer
+from tests.live.addresses import GPU, black_hole, resolve
 from tests.live.pictures import picture
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +98,24 @@ async def test_a_path_prefix_is_part_of_the_address() -> None:
         await runner.cleanup()
 
 
+async def test_a_dead_address_of_a_host_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is often ::1 first, and the server, or the way to it, knows only IPv4."""
+    monkeypatch.setattr("async_comfy._live.stream.OPEN_S", 5.0)
+    async with SimulatedServer() as server:
+        port = int(server.url.rpartition(":")[2])
+        with black_hole() as dead:
+            resolve(monkeypatch, dead, port)
+            async with Session(f"http://{GPU}:{port}") as session:
+                assert (await session.run(picture(3))).files
+
+
+async def test_a_host_of_which_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, in the end, by each."""
+    resolve(monkeypatch, 9, 10)
+    with pytest.raises(Unreachable, match="connection refused"):
+        await Session(f"http://{GPU}:9").open()
+
+
 async def test_credentials_in_the_address_are_used_and_never_shown() -> None:
     """`http://user:password@host` is basic authentication."""
     reached = access("http://me:pa55word@127.0.0.1:8188/")
@@ -127,11 +146,54 @@ async def test_comfy_cloud_gets_the_key_on_both_ways() -> None:
     assert "k3y" not in repr(cloud)
 
 
-@pytest.mark.parametrize("address", ["", "ftp://host", "http://", "http://host:port", "::", "not an address"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "::",
+        "not an address",
+        "a..b",
+        f"http://{'a' * 64}:8188",
+    ],
+)
 async def test_what_is_no_address_is_said_to_be_none(address: str) -> None:
     """A sentence that shows how to write one."""
     with pytest.raises(CallerError, match="address"):
         Session(address)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["squid:3128", "http://", "socks5://me:s3cret@host:1080", "http://host:port"]
+)
+async def test_what_is_no_address_of_a_proxy_is_said_to_be_none(proxy: str) -> None:
+    with pytest.raises(CallerError, match="proxy") as refused:
+        Session("http://127.0.0.1:8188", proxy=proxy)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"bearer": "s3cret\n"},
+        {"api_key": "s3cret\r\nHost: other"},
+        {"headers": {"X-Key": "s3cret\0"}},
+        {"headers": {"X-Key": "s3cret\u2028"}},
+        {"headers": {"X-Key": b"s3cret"}},
+        {"headers": {"X Key": "s3cret"}},
+        {"headers": {"X-Key\n": "s3cret"}},
+        {"headers": {"": "s3cret"}},
+        {"cookies": {"sid": "s3cret\n"}},
+        {"cookies": {"s id": "s3cret"}},
+    ],
+)
+async def test_credentials_that_no_header_can_hold_are_refused_and_not_shown(who: dict[str, Any]) -> None:
+    """A token read from a file ends with a line break: that is no trouble of the network's."""
+    with pytest.raises(CallerError, match=r"header|cookie") as refused:
+        Session("http://127.0.0.1:8188", **who)
+    assert "s3cret" not in str(refused.value)
 
 
 async def test_a_closed_port_is_unreachable_with_a_hint() -> None:

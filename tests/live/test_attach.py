@@ -47,6 +47,27 @@ async def test_a_server_that_makes_its_own_ids_is_told_of_twice() -> None:
     assert told[1] == job.id
 
 
+async def test_a_job_whose_own_id_cannot_be_written_down_is_cancelled() -> None:
+    """Nobody would have its handle: it must not run on by itself."""
+    told: list[str] = []
+
+    def refuse_the_second(prompt_id: str) -> None:
+        told.append(prompt_id)
+        if len(told) == 2:
+            raise OSError("the disk is full")
+
+    async with SimulatedServer(profile="0.3.40") as server, Session(server.url) as session:
+        server.hold("prompt")
+        running = await session.submit(picture(1))
+        await server.until_at("prompt")
+        with pytest.raises(OSError, match="disk is full"):
+            await session.submit(picture(2), sending=refuse_the_second)
+        assert session.statistics().open_jobs == 1
+        server.release()
+        assert (await running).files
+    assert server.executions == {running.id: 1}
+
+
 async def test_a_pool_tells_the_server_too() -> None:
     """At each attempt."""
     told: list[tuple[str, str]] = []

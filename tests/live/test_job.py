@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from async_comfy import (
+    CallerError,
     Cancelled,
     Executed,
     Failed,
@@ -212,6 +213,26 @@ async def test_time_outs_tell_queued_from_running() -> None:
 
     assert queued.value.phase == "queued"
     assert running.value.phase == "running"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1, "5"])
+async def test_a_patience_that_is_none_is_refused_before_anything_is_sent(seconds: Any) -> None:
+    """Of `wait`, of `run`, of `cancel`: a sentence that names it."""
+    async with SimulatedServer() as server, Session(server.url) as session:
+        server.hold("prompt")
+        job = await session.submit(picture(1))
+        server.requests.clear()
+        for call in (
+            lambda: job.wait(queued=seconds),
+            lambda: job.wait(running=seconds),
+            lambda: session.run(picture(1), queued=seconds),
+            lambda: session.run(picture(1), running=seconds),
+            lambda: job.cancel(timeout=seconds),
+        ):
+            with pytest.raises(CallerError, match=r"(queued|running|timeout) cannot be"):
+                await call()
+        assert not server.requests
+        assert not job.done
 
 
 async def test_run_that_is_cancelled_cancels_its_job() -> None:

@@ -169,3 +169,13 @@ async def test_what_is_no_json_is_refused_before_anything_is_sent() -> None:
             await session.submit(picture(1), extra_data={"when": object()})
         assert session.statistics().open_jobs == 0
         assert not [one for one in server.requests if one.path == "/prompt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("connections", 0), ("connections", -1), ("give_up_s", float("nan"))],
+)
+async def test_numbers_that_mean_nothing_are_refused(name: str, given: float) -> None:
+    """Without connections nothing is ever sent."""
+    with pytest.raises(CallerError, match=name):
+        Session("http://127.0.0.1:8188", **{name: given})  # type: ignore[arg-type]  # as the table says it

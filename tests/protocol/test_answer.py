@@ -1,5 +1,7 @@
 """Answers to POST /prompt: cut anywhere, in every shape that HTTP/1.1 knows, and as h11 reads them."""
 
+import zlib
+
 import h11
 import pytest
 from hypothesis import given
@@ -42,6 +44,15 @@ def answers(draw: st.DrawFn) -> bytes:
         st.sampled_from([b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 x\r\nLink: y\r\n\r\n"])
     )
     return interim + "\r\n".join([*lines, "", ""]).encode() + body
+
+
+CODINGS = ["gzip", "x-gzip", "GZIP", "deflate", "deflate raw"]
+BITS = {"deflate": 15, "deflate raw": -15}  # RFC 9110, 8.4.1.2: some send it without the head that it has
+
+
+def pack(body: bytes, coding: str) -> bytes:
+    packer = zlib.compressobj(wbits=BITS.get(coding, 31))
+    return packer.compress(body) + packer.flush()
 
 
 extras = st.lists(st.tuples(names, values), max_size=4)
@@ -117,6 +128,45 @@ def test_a_connection_with_more_than_was_asked_for_is_not_used_again(
     assert not answered.keep
 
 
+@given(bodies, st.sampled_from(CODINGS), st.booleans(), cuts)
+def test_an_answer_that_a_proxy_compressed_unasked_is_read_all_the_same(
+    body: bytes, coding: str, framed: bool, at: list[int]
+) -> None:
+    packed = pack(body, coding)
+    head = f"HTTP/1.1 400 x\r\nContent-Encoding: {coding.partition(' ')[0]}\r\n".encode()
+    raw = head + (b"Content-Length: %d\r\n" % len(packed) if framed else b"") + b"\r\n" + packed
+    answered = Answered()
+    whole = [answered.take(piece) for piece in pieces(raw, at)]
+    assert whole[-1] or answered.end()
+    assert answered.body == body
+
+
+@given(bodies, st.sampled_from(CODINGS), st.integers(1, 20))
+def test_a_compressed_answer_that_is_cut_is_no_answer(body: bytes, coding: str, missing: int) -> None:
+    packed = pack(body, coding)
+    packed = packed[: max(1, len(packed) - missing)]
+    answered = Answered()
+    answered.take(
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding.partition(' ')[0]}\r\n\r\n".encode() + packed
+    )
+    with pytest.raises(BrokenAnswer):
+        answered.end()
+
+
+def test_a_compressed_answer_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "BODY_BYTES", 1000)
+    packed = pack(b"x" * 1001, "gzip")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with pytest.raises(BrokenAnswer):
+        Answered().take(head + packed)
+
+
+def test_nothing_is_nothing_however_it_is_said_to_be_compressed() -> None:
+    answered = Answered()
+    assert answered.take(b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n")
+    assert answered.body == b""
+
+
 @given(st.binary(max_size=300), cuts)
 def test_what_is_no_answer_is_refused_or_waited_for_and_nothing_else(raw: bytes, at: list[int]) -> None:
     answered = Answered()
@@ -139,6 +189,9 @@ def test_what_is_no_answer_is_refused_or_waited_for_and_nothing_else(raw: bytes,
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * (answer.HEAD_BYTES + 1),

@@ -23,3 +23,4 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "LOOKS_S", (0.02, 0.05, 0.1))
     monkeypatch.setattr(inquiry, "TICK_S", 0.05)
     monkeypatch.setattr(submission, "AMBIGUOUS_S", 0.5)
+    monkeypatch.setattr(submission, "PROOF_S", 1.0)

@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from async_comfy import Ambiguous, Session, UnexpectedAnswer, Unreachable
+from async_comfy._live import submission
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import picture
+from tests.live.reliability.network import network
 from tests.live.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +73,30 @@ async def test_a_request_that_was_cut_before_it_was_read_is_sent_again_once_it_i
         assert (await job).files
         assert server.requests.count("POST", "/prompt") == 2
     assert server.executions == {job.id: 1}
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+async def test_while_the_event_socket_is_dead_absence_is_no_proof(
+    restarts: bool, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have run on a server that has forgotten it since, of whose end nobody told us."""
+    monkeypatch.setattr(submission, "AMBIGUOUS_S", 10.0)
+    async with SimulatedServer() as server, network(server) as between, Session(between.url) as session:
+        server.faults.cut_after_queueing()
+        server.faults.cut(("GET", "/queue"), times=float("inf"))
+        between.forget()
+        submitting = asyncio.create_task(session.submit(picture(12)))
+        await server.until(lambda: server.executions)
+        await server.until_idle()
+        if restarts:
+            await server.restart()
+        server.faults.clear()
+        if restarts:
+            with pytest.raises(Ambiguous):
+                await submitting
+        else:
+            assert (await (await submitting)).files
+    assert set(server.executions.values()) == {1}
 
 
 async def test_a_network_that_cuts_every_post_is_not_knocked_at_for_ever(hasty: None) -> None:

@@ -60,7 +60,6 @@ class Wire:
         self.transport = self
         self.state = State.OPEN
         self.close_rcvd: object = None
-        self.close_code: int | None = None
         self.quiet = False
         self.dead = False  # nothing passes any more, and nobody is told
         self.ended = False  # the server knows that it is over
@@ -74,9 +73,20 @@ class Wire:
             self.quiet = False
             self.reader.take_text(raw, time.monotonic())
 
+    def check_refusal(self) -> None:
+        """It knows everybody."""
+
     async def ask_pulse(self) -> None:
         if not self.dead:
             asyncio.get_running_loop().call_later(2 * self.world.latency_s, self._pong)
+
+    async def answers(self) -> bool:
+        pong = asyncio.Event()
+        if not self.dead:
+            asyncio.get_running_loop().call_later(2 * self.world.latency_s, pong.set)
+        while not pong.is_set() and self.state is State.OPEN:
+            await asyncio.sleep(self.world.latency_s)
+        return pong.is_set()
 
     def _pong(self) -> None:
         self.quiet = False
@@ -229,7 +239,8 @@ class World:
         self.pending.clear()
         self.running = None
         for wire in self.wires:
-            wire.break_off(server_knows=True)
+            if not wire.dead:  # of a dead one nobody is told
+                wire.break_off(server_knows=True)
         self.known.clear()
 
     def _remove(self, tasks: list[Task]) -> None:
