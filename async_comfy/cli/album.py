@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from random import SystemRandom
@@ -51,9 +52,10 @@ class Album:
         self.manifest.sent(self.record.key, variant.index, Sent(variant.digest, prompt_id, server))
 
     def withdrawn(self, variant: "Variant") -> None:
-        """It did not come to run: refused, or cancelled."""
+        """It did not come to run: refused, or cancelled. Unwritten, the next call asks the server."""
         if self.manifest is not None and self.begun:
-            self.manifest.withdrawn(self.record.key, variant.index)
+            with suppress(CallerError):
+                self.manifest.withdrawn(self.record.key, variant.index)
 
     def failed(self, variant: "Variant", error: ComfyError, server: str) -> None:
         """It ended badly."""

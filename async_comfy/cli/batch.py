@@ -8,7 +8,18 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from async_comfy import Ambiguous, Cancelled, ComfyError, Job, Lost, Rejected, Result, Session, TimedOut
+from async_comfy import (
+    Ambiguous,
+    Cancelled,
+    ComfyError,
+    Job,
+    Lost,
+    Rejected,
+    Result,
+    ServerError,
+    Session,
+    TimedOut,
+)
 from async_comfy.cli.album import Album
 from async_comfy.cli.exits import DONE, FAILED, JOB_ENDS
 from async_comfy.cli.manifest import Sent
@@ -76,7 +87,9 @@ class Batch:
         return f"{said}; the same command goes on where this one stopped" if self.album.remembers else said
 
     def _open(self) -> list[str]:
-        return [job.id for job in self.jobs.values() if not job.done]
+        """Those that have not ended, by the ids that their servers know."""
+        left = [job for job in self.jobs.values() if not job.done]
+        return [job.id if isinstance(job, Job) else job.prompt_id or job.id for job in left]
 
     async def _all(self, places: Sequence[Place], in_flight: int) -> None:
         async with anyio.create_task_group() as workers:
@@ -90,13 +103,29 @@ class Batch:
             try:
                 await self._one(place, variant)
             except ComfyError as error:
-                if not self._is_its_own(error):
-                    self.fatal = self.fatal or error
-                    all_workers.cancel()
-                    if not isinstance(error, Ambiguous):
-                        self.album.withdrawn(variant)
-                    return
+                self.fatal = self.fatal or error
+                all_workers.cancel()
+                return
+
+    async def _one(self, place: Place, variant: Variant) -> None:
+        """One run, to its end or its failure. Raises: ComfyError, what befalls the others as well."""
+        try:
+            if not await self._picked_up(variant):
+                job = await place.submit(variant.workflow, **self._options(place, variant))
+                await self._land(place, variant, job)
+        except ComfyError as error:
+            if self._is_its_own(error):
                 self._fail(place, variant, error)
+                return
+            if not self._may_be_had(variant, error):
+                self.album.withdrawn(variant)
+            raise
+
+    def _may_be_had(self, variant: Variant, error: ComfyError) -> bool:
+        """Whether the server may have what the run made, so that the next call is to ask for it."""
+        job = self.jobs.get(variant.index)
+        unsaved = job is not None and job.state == "completed" and not isinstance(error, ServerError)
+        return unsaved or isinstance(error, Ambiguous)
 
     def _next(self) -> Variant | None:
         """The next run; None after the last, or where the rows went wrong since they were checked."""
@@ -118,11 +147,6 @@ class Batch:
         self.failed += 1
         self.album.failed(variant, error, server_of(job, place))
         self.report.failed(variant.index, error)
-
-    async def _one(self, place: Place, variant: Variant) -> None:
-        if not await self._picked_up(variant):
-            job = await place.submit(variant.workflow, **self._options(place, variant))
-            await self._land(place, variant, job)
 
     async def _picked_up(self, variant: Variant) -> bool:
         """Whether an earlier call had sent it, and what came of that is saved now."""

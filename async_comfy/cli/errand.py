@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 from async_comfy import CallerError, ComfyError, NetworkError, Session
 from async_comfy.cli.batch import Batch
 from async_comfy.cli.exits import DONE, FAILED
+from async_comfy.cli.lock import locked
 from async_comfy.cli.manifest import Record
 from async_comfy.cli.order import Left, Order, Template
 from async_comfy.cli.place import AtFleet, AtServer
@@ -38,7 +39,7 @@ class Errand:
             if not isinstance(place, Session):
                 hint = "A pool's queue is in this process: let it run, or name one --server."
                 raise CallerError("A job that waits in a pool cannot be left.", hint=hint)
-            record = self.order.record(templates)
+            record = self.order.record(self.order.key(templates))
             await self._inspected(templates, record)
             for variant in self.order.variants(templates, record):
                 job = await place.submit(variant.workflow, **self.submit)
@@ -48,7 +49,9 @@ class Errand:
     async def finish(self, in_flight: int | None, timeout: float | None) -> int:
         """Submits, watches and saves; the exit code. Raises: ComfyError."""
         async with self._ready() as (place, templates), AsyncExitStack() as stack:
-            record = self.order.record(templates)
+            key = self.order.key(templates)
+            stack.enter_context(locked(self.order.output, key))
+            record = self.order.record(key)
             left = await self._inspected(templates, record)
             variants, hardy = self.order.variants(templates, record), not self.order.is_single
             album = self.order.album(record)
@@ -57,7 +60,7 @@ class Errand:
                 self.report.begin(self.order.name, left.total, left.done)
                 await self._pick_up(self.batch, record, stack)
                 code = await self.batch.run([place], (in_flight or self.where.in_flight) * self.where.servers)
-                return self._summed_up(self.batch, left, code) if hardy else code
+                return self._summed_up(self.batch, left, code) if left.total > 1 or hardy else code
 
     def interrupted(self) -> None:
         """Ctrl-C was pressed."""
@@ -81,12 +84,13 @@ class Errand:
 
     def _summed_up(self, batch: Batch, left: Left, code: int) -> int:
         """Tells what was done; the exit code."""
-        failed = batch.failed + (0 if self.order.retry_failed else left.failed)
+        alone = self.order.is_single
+        failed = batch.failed + (0 if self.order.tries_again else left.failed)
         made = left.done + batch.made
         todo = max(left.total - made - failed, 0)
         hints = {
-            "--retry-failed runs those again": failed,
-            "the same command goes on": todo,
+            "--retry-failed runs those again": failed and not alone,
+            "the same command goes on": todo or (failed and alone),
             "all were done before, another --output makes them anew": left.done == left.total,
         }
         self.report.ended(made, failed, todo, "; ".join(hint for hint, holds in hints.items() if holds))

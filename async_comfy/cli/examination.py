@@ -18,6 +18,7 @@ from yarl import URL
 
 from async_comfy import CallerError, ComfyError
 from async_comfy.cli import exits
+from async_comfy.cli.profile_file import misspelt
 from async_comfy.cli.server import Server
 
 PATIENCE_S = 10.0  # for each step; who waits longer gives up
@@ -170,7 +171,8 @@ async def _name(case: Case) -> str:
             hint = "Is this machine on the network? Its resolver: /etc/resolv.conf."
             raise Trouble(f"no name server says who {host} is", hint) from None
         raise Trouble(
-            f"no such host: {host}", "Check the name, or write the number of its address."
+            f"no such host: {host}",
+            misspelt(case.server.url) or "Check the name, or write the number of its address.",
         ) from None
     return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
 

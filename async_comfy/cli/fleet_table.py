@@ -18,24 +18,27 @@ if TYPE_CHECKING:
     from async_comfy.cli.fleet import Watch
 
 GIB = 2**30
-BAR = 10  # columns
+BAR = 8  # columns; with the percentage it fits where there is least room
+LINES_KEPT = 7  # of the terminal, for the summary, a note, the head with its lines, and what does not fit
 STYLES = {"idle": "green", "busy": "cyan", "draining": "yellow", "drained": "yellow", "away": "red"}
 UNKNOWN = "-"
 
 Cell = Callable[[Sight], Text | Table]
 
 
-def table(sights: Sequence[Sight], width: int, note: str = "") -> Group:
-    """All of them, with the columns that there is room for."""
+def table(sights: Sequence[Sight], width: int, note: str = "", height: int | None = None) -> Group:
+    """All of them, or as many as there is room for; with the columns that there is room for."""
+    room = len(sights) if height is None else max(height - LINES_KEPT, 1)
     found = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
     for title, least, options, _ in _COLUMNS:
         if width >= least:
             # Rich takes room from columns that may wrap; what is in these does not.
             found.add_column(title, **{"min_width": len(title), "no_wrap": True, **options})
-    for sight in sights:
+    for sight in sights[:room]:
         found.add_row(*(cell(sight) for _, least, _, cell in _COLUMNS if width >= least))
     notes = [Text(clean(note), style="red")] if note else []
-    return Group(Text(summary(sights)), found, *notes)
+    more = [Text(f"and {len(sights) - room} more")] if len(sights) > room else []
+    return Group(Text(summary(sights)), *notes, found, *more)
 
 
 def show(sights: Sequence[Sight]) -> None:
@@ -47,11 +50,16 @@ def show(sights: Sequence[Sight]) -> None:
 
 
 class Screen:
-    """The table at the bottom of a terminal, drawn again and again; the last one stays."""
+    """The table, drawn again and again; the last one stays.
+
+    On the terminal's other screen: lines that a terminal wraps while it is made narrower would stay behind
+    on the usual one.
+    """
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
-        self.live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
+        self.live = Live(console=self.console, auto_refresh=False, screen=True)
+        self.last: Group | None = None
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -59,10 +67,14 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         self.live.stop()
+        if self.last is not None:
+            self.console.print(self.last)
 
     def __call__(self, watch: "Watch") -> None:
         """One picture."""
-        self.live.update(table(watch.sights(), self.console.width, watch.trouble), refresh=True)
+        sights, (width, height) = watch.sights(), self.console.size
+        self.last = table(sights, width, watch.trouble)
+        self.live.update(table(sights, width, watch.trouble, height), refresh=True)
 
 
 def summary(sights: Sequence[Sight]) -> str:
@@ -90,14 +102,14 @@ def _job(sight: Sight) -> "Text | Table":
     if sight.running is None:
         return _text(None)
     took = f"{sight.running_s:.0f} s" if sight.running_s is not None else ""
-    name = _text(f"{sight.running[:8]}  {took}")
+    name = f"{sight.running[:8]}  {took}"
     if sight.fraction is None:
-        return name
+        return _text(name)
     row = Table.grid(padding=(0, 1))
-    for _ in range(4):
-        row.add_column(no_wrap=True)
+    for gives_room in (False, False, True):
+        row.add_column(no_wrap=not gives_room)
     bar = ProgressBar(total=1.0, completed=sight.fraction, width=BAR, complete_style="cyan")
-    row.add_row(name, bar, f"{sight.fraction:4.0%}", _text(sight.doing))
+    row.add_row(f"{sight.fraction:4.0%}", bar, _text(f"{sight.doing}  {name}"))
     return row
 
 
@@ -115,11 +127,11 @@ def _vram(sight: Sight) -> Text:
 
 _RIGHT = {"justify": "right"}
 _COLUMNS: list[tuple[str, int, dict[str, Any], Cell]] = [
-    ("Server", 0, {}, lambda sight: _text(sight.server, "bold")),
+    ("Server", 0, {"no_wrap": False}, lambda sight: _text(sight.server, "bold")),
     ("State", 0, {"min_width": 8}, _state),
     ("Lanes", 136, {}, lambda sight: _text(", ".join(sight.lanes) or "all")),
     ("Queue", 0, _RIGHT, lambda sight: _text(sight.queue)),
-    ("Running", 0, {"min_width": 14, "no_wrap": False}, _job),
+    ("Running", 60, {"min_width": 14, "no_wrap": False}, _job),
     ("Models", 120, {"min_width": 12, "no_wrap": False}, _models),
     ("VRAM GiB", 92, _RIGHT, _vram),
     ("ms/step", 76, _RIGHT, lambda sight: _text(f"{sight.ms_per_step:.0f}" if sight.ms_per_step else None)),

@@ -7,6 +7,7 @@ became of it, and sends nothing twice.
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from io import FileIO
@@ -63,7 +64,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._made: list[Path] = []  # by this process: the file, and folders for it
+        self._made = False  # by this process
 
     def latest(self, key: str) -> Record | None:
         """The newest batch of that key. Raises: CallerError where the file cannot be read."""
@@ -102,12 +103,10 @@ class Manifest:
         self._append({"batch": key, "run": run, "state": "failed", "digest": digest, **told, "error": why})
 
     def unmake(self) -> None:
-        """Takes away what this process made, where nothing came of it."""
-        try:
-            for path in self._made:
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        except OSError:
-            return  # somebody else put something there
+        """Takes the file away if this process made it, where nothing came of it."""
+        if self._made:
+            with suppress(OSError):
+                self.path.unlink()
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
@@ -122,23 +121,18 @@ class Manifest:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _unusable(self.path, error) from None
+            raise unusable(self.path, error) from None
 
     def _append(self, line: dict[str, Any]) -> None:
         # One write to a file that is opened for appending: lines of two processes do not mix.
         try:
             if not self.path.exists():
-                self._made = [self.path, *_missing(self.path.parent)]
+                self._made = True
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+", buffering=0) as file:
                 file.write(_break(file) + json.dumps(line).encode() + b"\n")
         except OSError as error:
-            raise _unusable(self.path, error) from None
-
-
-def _missing(folder: Path) -> list[Path]:
-    """The folders that have to be made for this one, itself first."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+            raise unusable(self.path, error) from None
 
 
 def _break(file: FileIO) -> bytes:
@@ -156,5 +150,6 @@ def _begun(line: dict[str, Any]) -> Record | None:
         return None
 
 
-def _unusable(path: Path, error: OSError) -> CallerError:
+def unusable(path: Path, error: OSError) -> CallerError:
+    """The error where a file in the output folder cannot be had."""
     return CallerError(f"Cannot use {path}: {error.strerror}.", hint="Choose another folder with --output.")

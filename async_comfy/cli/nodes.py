@@ -10,7 +10,7 @@ import click
 from async_comfy import CallerError
 from async_comfy.cli.node_list import every_node, object_info_option
 from async_comfy.cli.server import Server, server_options
-from async_comfy.cli.terminal import clean
+from async_comfy.cli.terminal import clean, short
 
 if TYPE_CHECKING:
     from async_comfy.workflow.declarations import InputDeclaration
@@ -162,7 +162,7 @@ def _table(head: str, rows: list[list[str]]) -> Iterator[str]:
 def _input_row(one: Mapping[str, Any]) -> list[str]:
     default = "" if one["default"] is None else json.dumps(one["default"], ensure_ascii=False, default=repr)
     what = default or ("required" if one["required"] else "optional")
-    return [str(one["name"]), str(one["type"]), _short(what), _takes(one)]
+    return [str(one["name"]), str(one["type"]), short(what, 24), _takes(one)]
 
 
 def _takes(one: Mapping[str, Any]) -> str:
@@ -173,7 +173,3 @@ def _takes(one: Mapping[str, Any]) -> str:
         return ", ".join(map(str, choices[:SHOWN])) + more if choices else "nothing there to choose"
     limits = [f"{word} {one[key]}" for word, key in (("from", "min"), ("to", "max")) if one[key] is not None]
     return " ".join(limits)
-
-
-def _short(text: str, most: int = 24) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -108,13 +108,16 @@ class Order:
         """
         return [self._template(file, workflow, known) for file, workflow in self.loaded.items()]
 
-    def record(self, templates: Sequence[Template]) -> Record:
-        """The batch that this order goes on with, or begins. Raises: CallerError."""
+    def key(self, templates: Sequence[Template]) -> str:
+        """What its batch is called in the manifest: the same for the same order."""
         asked = (self.seed, self.count, self.naming.template, self.name, self.is_single)
         sheet = str(self.sheet.path) if self.sheet is not None else ""
         # Of one workflow its content counts. Of many, and of rows, each run is compared on its own.
         content = templates[0].digest if self.is_single else [*self.loaded, list(self.settings)]
-        key = digest(asked, sheet, content)
+        return digest(asked, sheet, content)
+
+    def record(self, key: str) -> Record:
+        """The batch of that key to go on with, or one that begins. Raises: CallerError."""
         found = Manifest(self.output).latest(key)
         if found is None or (self.is_single and len(found.done) >= self.count):
             return new_record(key)
@@ -139,14 +142,15 @@ class Order:
         for variant in self._all(templates, record, seeded=True):
             if record.done.get(variant.index) == variant.digest:
                 continue
-            if not self._tries_again and record.failed.get(variant.index) == variant.digest:
+            if not self.tries_again and record.failed.get(variant.index) == variant.digest:
                 continue
             if left is not None and (left := left - 1) < 0:
                 return
             yield variant
 
     @property
-    def _tries_again(self) -> bool:
+    def tries_again(self) -> bool:
+        """Whether runs that failed in an earlier call are to be done."""
         return self.retry_failed or self.is_single
 
     def _all(self, templates: Sequence[Template], record: Record, *, seeded: bool) -> Iterator[Variant]:

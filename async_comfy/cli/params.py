@@ -10,13 +10,11 @@ import click
 from async_comfy import NetworkError
 from async_comfy.cli.node_list import node_list, object_info_option
 from async_comfy.cli.server import Server, server_options
-from async_comfy.cli.terminal import clean
+from async_comfy.cli.terminal import clean, short
 
 if TYPE_CHECKING:
     from async_comfy import Workflow
     from async_comfy.workflow import Parameter
-
-SHOWN = 60  # characters of a value; prompts are longer
 
 EPILOG = """\b
 Examples:
@@ -71,12 +69,12 @@ def _lines(parameters: "Sequence[Parameter]") -> Iterator[str]:
 
 
 def _value(parameter: "Parameter") -> str:
-    return _short(json.dumps(parameter.default, ensure_ascii=False, default=repr))
+    return short(json.dumps(parameter.default, ensure_ascii=False, default=repr))
 
 
 def _takes(parameter: "Parameter") -> str:
     if parameter.choices is not None:
-        return _short(", ".join(map(str, parameter.choices)))
+        return short(", ".join(map(str, parameter.choices)))
     if parameter.minimum is None and parameter.maximum is None:
         return ""
     return f"{_bound(parameter.minimum)} to {_bound(parameter.maximum)}"
@@ -86,7 +84,3 @@ def _bound(number: float | None) -> str:
     if number is None:
         return "any"
     return str(int(number)) if number == int(number) else str(number)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -14,6 +14,7 @@ of the service "async-comfy", or a table { service = ..., username = ... }.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from async_comfy.cli import keyring_entry
 if TYPE_CHECKING:
     import click
 
+NAME = re.compile(r"[^\s/:=@]+")
 SECRETS = ("bearer", "api_key", "partner_key")
 _TEXTS = {"url", *SECRETS}
 _VARIABLES = {f"{kind}_env" for kind in SECRETS}
@@ -62,12 +64,20 @@ def read() -> tuple[dict[str, Mapping[str, Any]], str | None]:
     return {name: _table(said, f"servers.{name}") for name, said in servers.items()}, default
 
 
-def names(context: "click.Context", option: "click.Parameter", begun: str) -> list[str]:
+def names(context: "click.Context | None", option: "click.Parameter | None", begun: str) -> list[str]:
     """Those that begin so, for a shell's completion; none where the file is not as it should be."""
     try:
         return sorted(name for name in read()[0] if name.startswith(begun))
     except CallerError:
         return []
+
+
+def misspelt(name: str) -> str:
+    """What to do about a name that no host has: which names there are. Empty for what is no such name."""
+    there = ", ".join(names(None, None, ""))
+    if not there or not NAME.fullmatch(name) or "." in name:
+        return ""
+    return f"No server is called {name!r} in {path()}; there are: {there}."
 
 
 def text() -> str:

@@ -1,7 +1,6 @@
 """`async-comfy profiles`: servers by name, and how they are reached."""
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,8 +13,6 @@ from async_comfy.cli import keyring_entry, profile_file
 from async_comfy.cli.exits import DONE, FAILED
 from async_comfy.cli.listing import Listing
 from async_comfy.cli.terminal import clean
-
-_NAME = re.compile(r"[^\s/:=@]+")
 
 EPILOG = """\b
 Examples:
@@ -157,7 +154,7 @@ def add(name: str, url: str, kept: str | None, as_default: bool, replace: bool, 
     from async_comfy.cli import profile_edit
     from async_comfy.cli.server import Server
 
-    if not _NAME.fullmatch(name):
+    if not profile_file.NAME.fullmatch(name):
         raise CallerError(f"{name!r} could be an address.", hint="Choose a name without spaces, / : = and @.")
     Server(url).session()  # which knows what an address is
     said = {"url": url, **{key: value for key, value in given.items() if value}}

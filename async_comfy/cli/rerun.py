@@ -9,6 +9,7 @@ from async_comfy.cli.naming import DEFAULT, Naming
 from async_comfy.cli.number import check_seed, finite
 from async_comfy.cli.preview import Preview, preview_options
 from async_comfy.cli.server import Server, server_options
+from async_comfy.cli.terminal import short
 
 if TYPE_CHECKING:
     from async_comfy.cli.batch import Batch
@@ -38,7 +39,7 @@ class SeedChoice(click.ParamType[str]):
         if text == "same":
             return "fixed"
         if text != "random" and not (text.isascii() and text.isdecimal()):
-            self.fail(f'{text!r} is no seed: write "same", "random" or a number.', param, ctx)
+            self.fail(f'{short(text)!r} is no seed: write "same", "random" or a number.', param, ctx)
         check_seed(text, self, param, ctx)
         return text
 

@@ -10,6 +10,7 @@ from async_comfy.cli.naming import DEFAULT, Naming
 from async_comfy.cli.number import check_seed, finite
 from async_comfy.cli.preview import NO_PREVIEW, Preview, preview_options
 from async_comfy.cli.server import Server, server_options
+from async_comfy.cli.terminal import short
 
 if TYPE_CHECKING:
     from async_comfy.cli.place import AtFleet, AtServer
@@ -65,7 +66,7 @@ class SeedRule(click.ParamType[str]):
         text = str(value)
         number = text.removeprefix("+")
         if text not in {"random", "fixed"} and not (number.isascii() and number.isdecimal()):
-            self.fail(f'{text!r} is no seed: write a number, "random", "fixed" or "+1".', param, ctx)
+            self.fail(f'{short(text)!r} is no seed: write a number, "random", "fixed" or "+1".', param, ctx)
         check_seed(number, self, param, ctx)
         return text
 
@@ -81,14 +82,14 @@ class RetryRule(click.ParamType[str | int]):
         if text in {"never", "if_lost"}:
             return text
         if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
-            self.fail(f"{text[:20]!r} is no rule: write never, if_lost, or how often.", param, ctx)
+            self.fail(f"{short(text)!r} is no rule: write never, if_lost, or how often.", param, ctx)
         return int(text)
 
 
 def _settings(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     for text in given:
         if "." not in text.partition("=")[0] or "=" not in text:
-            raise click.BadParameter(f'{text!r} is not NODE.INPUT=VALUE, such as "6.text=a red fox".')
+            raise click.BadParameter(f'{short(text)!r} is not NODE.INPUT=VALUE, such as "6.text=a red fox".')
     return given
 
 

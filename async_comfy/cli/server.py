@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from async_comfy.cli.profile_file import names, profile
+from async_comfy import Unreachable
+from async_comfy.cli.profile_file import misspelt, names, profile
 
 if TYPE_CHECKING:
     from async_comfy import Session
@@ -115,7 +116,12 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def collected(**given: Any) -> Any:
         said = {name: given.pop(name) for name in _FIELDS}
         server = given.pop("server", None) or _chosen(said)
-        return command(server=server, **given)
+        try:
+            return command(server=server, **given)
+        except Unreachable as error:
+            if "no such host" in error.message:
+                error.hint = misspelt(server.url) or error.hint
+            raise
 
     for option in reversed(_OPTIONS):
         collected = option(collected)

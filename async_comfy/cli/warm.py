@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from async_comfy.cli.exits import FAILED
 from async_comfy.cli.terminal import clean
 
 PATIENCE_S = 5.0  # for servers to join: a pool opens with the first
@@ -19,7 +20,8 @@ It runs the workflow once at each server, with one step and nothing saved. A poo
 know of that, but its first jobs there find the models loaded.
 
 \b
-Exit codes: 0 done, 1 it failed, 2 usage, 3 no server can be reached, 4 refused, 130 interrupted.
+Exit codes: 0 done, 1 it failed, or fewer servers than asked for hold them, 2 usage,
+3 no server can be reached, 4 refused, 130 interrupted.
 """
 
 
@@ -38,7 +40,8 @@ Exit codes: 0 done, 1 it failed, 2 usage, 3 no server can be reached, 4 refused,
     "--servers", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="How many servers."
 )
 @click.option("--json", "as_json", is_flag=True, help='One object: {"servers": [names]}.')
-def warm(workflow: str, file: Path, servers: int, as_json: bool) -> None:
+@click.pass_context
+def warm(context: click.Context, /, workflow: str, file: Path, servers: int, as_json: bool) -> None:
     """Have servers load the models of a WORKFLOW.
 
     Prints the names of those that hold them now.
@@ -46,10 +49,12 @@ def warm(workflow: str, file: Path, servers: int, as_json: bool) -> None:
     from async_comfy.cli.interrupt import drive
 
     names = drive(_warm(workflow, file, servers))
-    if len(names) < servers:
-        click.echo(f"only {len(names)} of {servers}: the fleet has no more that are ready", err=True)
     for line in [json.dumps({"servers": names})] if as_json else names:
         click.echo(clean(line))
+    if len(names) < servers:
+        said = f"Only {len(names)} of {servers} hold them: the fleet has no more servers that are ready."
+        click.echo(clean(f"error: {said}\n`async-comfy fleet {file}` shows what each one does."), err=True)
+        context.exit(FAILED)
 
 
 async def _warm(file: str, fleet: Path, servers: int) -> list[str]:

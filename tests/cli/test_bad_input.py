@@ -84,6 +84,16 @@ def test_bad_input_is_explained(words: list[str], code: int, said: list[str], sh
     assert not (shell.folder / "output").exists()
 
 
+@pytest.mark.parametrize("option", ["--set", "--seed", "--retry"])
+def test_a_long_value_is_not_echoed_whole(option: str, shell: Shell) -> None:
+    """Prompts have thousands of letters; their beginning says which one is meant."""
+    write_samples(shell.folder)
+    ended = shell.type("run", "fox.json", option, f"a red fox {'in snow ' * 500}")
+
+    assert_clear(ended, 2, option, "'a red fox in snow", "…'")
+    assert len(ended.err) < 300
+
+
 def write_samples(folder: Path) -> None:
     (folder / "fox.json").write_text(json.dumps(diffusion().to_api()))
     (folder / "paper.json").write_text(json.dumps(picture().to_api()))

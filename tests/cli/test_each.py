@@ -1,5 +1,6 @@
 """`run --each` and `run folder/`: many parameters, checked before anything is sent, and never run twice."""
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 
 from async_comfy import Workflow
 from async_comfy.cli.each import Sheet
-from async_comfy.cli.manifest import NAME
+from async_comfy.cli.manifest import NAME, Manifest, unusable
 from async_comfy.testing import SimulatedServer
 from tests.cli.shell import PATIENCE_S, Shell, started
 from tests.cli.test_bad_input import assert_clear
@@ -349,6 +350,47 @@ def test_what_a_restarted_server_forgot_is_run_again(
     assert again.err.count("is run again") == 2
     assert Counter(seeds_posted(comfy_server)) == {1: 2, 2: 2}
     assert len(again.out.split()) == 2
+
+
+def test_what_could_not_be_saved_is_not_made_again(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """The disk was full, say: the server still has it for the next call."""
+    rows = write(shell, "p.csv", "seed\n1\n2\n")
+    words = ("run", workflow_file(diffusion()), "--each", rows, "-j", "1", "--name", "here/{seed}")
+    (shell.folder / "output").mkdir()
+    (shell.folder / "output/here").write_text("in the way")
+    assert_clear(shell.type(*words), 2, "Cannot write to output")
+    (shell.folder / "output/here").unlink()
+    again = shell.type(*words)
+
+    assert (again.code, again.out.split()) == (0, ["output/here/1.png", "output/here/2.png"])
+    assert "was sent before" in again.err
+    assert Counter(seeds_posted(comfy_server)) == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("line", ["failed", "withdrawn"])
+def test_a_manifest_that_takes_no_more_lines(
+    line: str,
+    shell: Shell,
+    workflow_file: WriteFile,
+    comfy_server: SimulatedServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a failure that cannot be kept it is told, and it ends the batch; a withdrawal may be missing."""
+    comfy_server.faults.answer(("POST", "/prompt"), 403, "no", times=1 if line == "withdrawn" else 0)
+    append = Manifest._append
+
+    def full(self: Manifest, said: dict[str, Any]) -> None:
+        if said.get("state") == line:
+            raise unusable(self.path, OSError(errno.ENOSPC, "No space left on device"))
+        append(self, said)
+
+    monkeypatch.setattr(Manifest, "_append", full)
+    words = ("run", workflow_file(failing()), "--each", write(shell, "p.csv", "1.width\n16\n17\n"), "-j", "1")
+    told = (4, "403") if line == "withdrawn" else (2, "async-comfy.jsonl: No space left on device")
+    assert_clear(shell.type(*words), *told)
+    assert comfy_server.requests.count("POST", "/prompt") == 1
 
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`fleet`, `run --fleet`, `drain`, `warm` and `free`: many servers from the command line."""
 
+import io
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -11,10 +13,14 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from rich.console import Console
 
 from async_comfy import Workflow
 from async_comfy.cli import drain as drain_command
+from async_comfy.cli.fleet_table import table
+from async_comfy.cli.observer import Sight
 from async_comfy.testing import SimulatedServer
+from tests.cli import screen
 from tests.cli.shell import PATIENCE_S, Shell, started
 from tests.cli.test_bad_input import assert_clear
 from tests.cli.test_each import ended, write
@@ -135,6 +141,50 @@ def test_what_runs_is_told_of_whoever_it_is(shell: Shell, fleet: TwoServers) -> 
     assert fleet.gpu1.requests.count("POST", "/prompt") == 2, "nothing was sent by us"
 
 
+@pytest.mark.parametrize("width", [40, 60, 76, 100, 120, 160])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    """What matters most has room in a narrow one: names, states, queues, failures; then how far a job is."""
+    busy = Sight(
+        "gpu-of-a-long-name.example.org:8188",
+        "http://gpu1",
+        state="busy",
+        queue=12,
+        running="c1887f3e-5b7c",
+        running_s=123.0,
+        fraction=0.42,
+        doing="KSampler 12/30",
+        models=("sd_xl_base_1.0.safetensors", "detail.safetensors"),
+        vram_free=1 << 30,
+        vram_total=24 << 30,
+        failed=7,
+    )
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    with console.capture() as said:
+        console.print(table([busy] * 20, width, "trouble", height=12))
+    lines = [line.rstrip() for line in said.get().splitlines()]
+
+    assert all(len(line) <= width for line in lines)
+    assert len(lines) <= 12 + (width == 40), "the summary is wrapped there"
+    assert lines[-1] == "and 15 more"
+    assert "trouble" in lines
+    row = next(line for line in lines if "gpu-" in line)
+    assert [word for word in row.split()[1:4] if word != "all"][:2] == ["busy", "12"]
+    assert row.endswith(" 7")
+    assert ("42%" in row) == (width >= 60)
+
+
+def test_the_table_is_drawn_apart_and_the_last_one_stays(shell: Shell, fleet: TwoServers) -> None:
+    """Lines that a terminal wraps while it is made narrower do not stay behind."""
+    env = screen.environment(shell.own)
+    code, said = screen.typed(screen.python("fleet", str(fleet.file)), env, (b"2 idle", b"\x03"))
+
+    live, left, stays = said.rpartition("\x1b[?1049l")
+    assert code == 0
+    assert left
+    assert "\x1b[?1049h" in live
+    assert "2 servers: 2 idle; 0 prompts to do" in stays
+
+
 def first_server(line: str) -> dict[str, Any]:
     found = json.loads(line)
     return dict(found["servers"][0])
@@ -246,6 +296,23 @@ def test_a_server_that_cannot_be_asked_keeps_its_rows(
     assert sorted(seeds_posted(fleet.gpu1)) == list(range(1, 9))
 
 
+def test_what_does_not_stop_is_told_by_the_id_that_its_server_knows(
+    shell: Shell, fleet: TwoServers, workflow_file: WriteFile
+) -> None:
+    """So that it can be looked for there."""
+    for server in fleet.all:
+        server.faults.lost_cancels = 10**9
+        server.hold("step")
+    with started(shell, "run", workflow_file(diffusion()), "--fleet", "fleet.toml") as process:
+        assert process.stderr is not None
+        prompt_id = re.findall("sent as (.+) to", process.stderr.readline())[0]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 130
+    assert f"asked but not stopped yet: {prompt_id};" in err
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process reads the file here."""
@@ -306,8 +373,9 @@ def test_warm_loads_at_as_many_servers(shell: Shell, fleet: TwoServers, workflow
         assert prompt["5"]["inputs"]["steps"] == 1
         assert "SaveImage" not in {node["class_type"] for node in prompt.values()}
     more = shell.type("warm", "fox.json", "--servers", "3", "--json")
+    assert more.code == 1
     assert sorted(more.json[0]["servers"]) == ["gpu1", "gpu2"]
-    assert "only 2 of 3" in more.err
+    assert "Only 2 of 3 hold them" in more.err
 
 
 def test_free_leaves_servers_alone_that_work(shell: Shell, fleet: TwoServers) -> None:
@@ -340,7 +408,7 @@ def test_free_leaves_servers_alone_that_work(shell: Shell, fleet: TwoServers) ->
         (["run", "fox.json", "--fleet", "none.toml"], ["none.toml", "No such file"]),
         (["run", "fox.json", "--fleet", "empty.toml"], ["server"]),
         (["run", "fox.json", "--fleet", "fleet.toml", "--lane", "fast"], ["'fast'", "image, video"]),
-        (["run", "fox.json", "--fleet", "fleet.toml", "--server", "gpu9"], ["'gpu9'", "gpu1, gpu2"]),
+        (["run", "fox.json", "--fleet", "fleet.toml", "--server", "gpu9"], ["'gpu9'", "gpu2"]),
         (["run", "fox.json", "--fleet", "fleet.toml", "--no-wait"], ["--no-wait", "--fleet"]),
         (["run", "fox.json", "--fleet", "fleet.toml", "--front"], ["--front", "--priority"]),
         (["run", "fox.json", "--fleet", "fleet.toml", "--bearer", "secret"], ["--bearer", "--fleet"]),

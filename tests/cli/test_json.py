@@ -50,10 +50,11 @@ def test_the_same_again_is_told_as_cached(shell: Shell, workflow_file: WriteFile
 
 
 def test_each_run_has_a_result(shell: Shell, workflow_file: WriteFile) -> None:
-    """Lines of runs that are in flight together are told apart by "index"."""
+    """Lines of runs that are in flight together are told apart by "index"; the last one is of all."""
     lines = shell.type("run", workflow_file(diffusion()), "--count", "3", "--json").json
 
     assert sorted(line["index"] for line in lines if line["type"] == "result") == [1, 2, 3]
+    assert lines[-1] == {"type": "end", "done": 3, "failed": 0, "left": 0}
 
 
 def test_a_failed_run_is_a_line(shell: Shell, workflow_file: WriteFile) -> None:

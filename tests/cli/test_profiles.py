@@ -1,9 +1,11 @@
 """The profile file: servers by name, their credentials from the environment or a keyring."""
 
+import socket
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keyring
 import keyring.backend
@@ -79,6 +81,30 @@ def test_the_environments_server_counts_more_than_the_default(shell: Shell) -> N
     ended = shell.type("queue", ASYNC_COMFY_URL="")
     assert ended.code == 3
     assert "http://127.0.0.1:1:" in ended.err
+
+
+@pytest.mark.parametrize("command", ["queue", "doctor"])
+def test_a_misspelt_name_is_told_the_names_that_there_are(
+    command: str, profile: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no host has that name, either; what looks like an address is taken for one."""
+    resolved = socket.getaddrinfo
+
+    def look_up(host: Any, *about: Any, **more: Any) -> Any:
+        if "gpu9" in str(host):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolved(host, *about, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    said = "No server is called 'gpu9' in"
+    ended = profile.type(command, "--server", "gpu9")
+    assert ended.code == 3
+    assert said in ended.out + ended.err
+    assert "there are: gpu1." in ended.out + ended.err
+    for address in ("gpu9.example", "gpu9:8188", "http://gpu9"):
+        ended = profile.type(command, "--server", address)
+        assert ended.code == 3
+        assert said not in ended.out + ended.err
 
 
 def test_a_variable_that_is_not_set_is_named(profile: Shell) -> None:

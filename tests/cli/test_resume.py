@@ -77,6 +77,22 @@ def test_ctrl_c_stops_the_job_that_runs(
     assert shell.files("**/*.png") == []
 
 
+def test_a_job_that_does_not_stop_is_told_once(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """Its cancels are lost: it is named, and that the session was closed upon it is nobody's concern."""
+    comfy_server.faults.lost_cancels = 10**9
+    comfy_server.hold("step")
+    with started(shell, "run", workflow_file(diffusion())) as process:
+        comfy_server.wait(lambda: comfy_server.at == "step")
+        prompt_id = comfy_server.running[0]
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 143
+    assert err.splitlines()[-1].startswith(f"0 cancelled, asked but not stopped yet: {prompt_id};")
+
+
 def test_ctrl_c_while_a_picture_is_saved_keeps_it(
     shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
 ) -> None:

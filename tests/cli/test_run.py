@@ -56,6 +56,19 @@ def test_many_runs_with_random_seeds_are_one_line(
     assert [name.split("-")[0] for name in shell.files("foxes/*.png")] == [f"foxes/{n}" for n in range(1, 7)]
 
 
+def test_of_many_runs_the_last_words_say_how_many(
+    shell: Shell, workflow_file: WriteFile, comfy_server: SimulatedServer
+) -> None:
+    """Of one workflow, too, and above all where --limit leaves some."""
+    words = ("run", workflow_file(diffusion()), "--count", "2")
+    assert shell.type(*words, "--limit", "1").err.splitlines()[-1] == (
+        "1 done, 1 left to do; the same command goes on"
+    )
+    assert shell.type(*words).err.splitlines()[-1] == "2 done"
+    assert len(seeds_posted(comfy_server)) == 2
+    assert "done" not in shell.type("run", "fox.json").err
+
+
 @pytest.mark.parametrize(
     ("rule", "seeds"),
     [("7", [7, 8, 9]), ("+1", [100, 101, 102]), ("+10", [100, 110, 120]), ("fixed", [100, 100, 100])],
@@ -125,8 +138,12 @@ def test_a_failed_job_does_not_stop_the_others(
     assert first.code == 1
     assert first.out == ""
     assert first.err.count("boom") == 3
+    assert first.err.splitlines()[-1] == "0 done, 3 failed; the same command goes on"
     assert "Traceback" not in first.err
     assert comfy_server.requests.count("POST", "/prompt") == 3
+    again = shell.type(*words)
+    assert again.err.splitlines()[-1] == "0 done, 3 failed; the same command goes on"
+    assert comfy_server.requests.count("POST", "/prompt") == 6
 
 
 def failing() -> Workflow:

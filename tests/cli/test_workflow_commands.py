@@ -1,6 +1,7 @@
 """`check`, `convert` and `params`: about a workflow, with a server's list of nodes or a file of it."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,22 @@ def test_what_was_converted_to_a_file_runs(shell: Shell, editor_file: str) -> No
     """`-o` writes it, and stdout says where."""
     assert shell.type("convert", editor_file, "-o", "api.json").out == "api.json\n"
     assert shell.type("run", "api.json").code == 0
+
+
+def test_a_disk_that_takes_no_files_is_named(
+    shell: Shell, editor_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only one takes none away, either; the file is named that was asked for."""
+
+    def read_only(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    shell.type("convert", editor_file, "-o", "api.json")
+    monkeypatch.setattr(Path, "unlink", read_only)
+    ended = shell.type("convert", "api.json", "-o", "nowhere/api.json")
+    assert (ended.code, ended.out) == (2, "")
+    assert "nowhere/api.json: cannot be written: No such file or directory." in ended.err
+    assert ".part" not in ended.err
 
 
 def test_an_unknown_class_is_refused_unless_guessing(shell: Shell, object_info: str) -> None:
