@@ -1,5 +1,6 @@
 # Two commands for a newcomer: `make demo` and `make test`. Needs python3 (3.11 or later), python3-venv and make.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -72,18 +73,18 @@ $(DOCS)/.ready: requirements-docs.txt
 	@$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement requirements-docs.txt
 	@touch $@
 
-$(INSTALLED): pyproject.toml constraints.txt  # the package alone
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)  # the package alone
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "async-comfy needs Python 3.11 or later; PYTHON=... chooses another one."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "Cannot make $(VENV): install python3-venv."; exit 1; }
 	@echo "Setting up $(VENV) ..."
-	@$(PIP) install --constraint constraints.txt --editable '.[cli,testing]'
+	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[cli,testing]'
 	@touch $@
 
 $(READY): $(INSTALLED) requirements-dev.txt  # and what its tests and checks need
 	@echo "Adding what tests and checks need ..."
-	@$(PIP) install --constraint constraints.txt --requirement requirements-dev.txt
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement requirements-dev.txt
 	@touch $@
 
 clean:  ## remove what the above made
