@@ -3,20 +3,21 @@
 import asyncio
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 
 from async_comfy._live import endings
 from async_comfy._live.handle import Job
-from async_comfy._live.member import Member
+from async_comfy._live.member import Member, unload
 from async_comfy._live.pool_job import PoolJob
 from async_comfy._live.session import Session
 from async_comfy._live.telemetry import Telemetry
-from async_comfy.errors import Ambiguous, Cancelled, Closed, ComfyError, Rejected
+from async_comfy.errors import Ambiguous, Cancelled, Closed, ComfyError, Failed, Rejected
 from async_comfy.protocol.failover import LACKS, Again, Attempt, Ending, after
 from async_comfy.protocol.host import Host, Placement
-from async_comfy.protocol.lanes import Ticket
+from async_comfy.protocol.job import Fact
+from async_comfy.protocol.lanes import Needs, Ticket
 from async_comfy.protocol.ledger import Ledger
 from async_comfy.protocol.scheduler import Scheduler
 from async_comfy.results import Result
@@ -34,9 +35,25 @@ _DOUBTFUL = frozenset({Ending.LOST, Ending.STALLED, Ending.AMBIGUOUS})
 _BLAMED = frozenset({Ending.FAILED, Ending.OUT_OF_MEMORY, Ending.LOST})  # on the server and the models
 _NEVER_RAN = frozenset({Ending.REJECTED, Ending.LACKING, Ending.UNREACHED})
 
+_TOLD = (Cancelled, Failed, Rejected, Ambiguous)  # also to who cancelled it: it may have run, or may yet
+
 Found = Result | ComfyError | None
 
 _log = logging.getLogger("async_comfy")
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """Why an attempt was taken from its server, with what was seen. `alive`: unless stopped, it goes on."""
+
+    ending: Ending
+    seen: str
+    alive: bool = True
+
+
+_DEAD = _Why(Ending.LOST, "nobody listens there any more", alive=False)
+_SILENT = _Why(Ending.STALLED, "it gave no sign, and was stopped")
+_TAKEN_OUT = _Why(Ending.LOST, "the server was taken out, and it was stopped there")
 
 
 class Dispatch:
@@ -51,7 +68,7 @@ class Dispatch:
         self._free_between = free_between
         self._jobs: dict[Ticket, PoolJob] = {}
         self._attending: dict[Ticket, asyncio.Task[None]] = {}
-        self._stopped: dict[Ticket, Ending] = {}  # why an attempt was taken from its server
+        self._stopped: dict[Ticket, _Why] = {}
         self._emptied = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -95,23 +112,44 @@ class Dispatch:
             self._attending[placement.ticket] = loop.create_task(attending, context=job.context)
 
     async def empty(self, name: str) -> None:
-        """Returns when the server has nothing of ours."""
+        """Returns when the server has nothing of ours. Raises: Closed."""
         while name in self._scheduler.hosts and self._scheduler.hosts[name].hand:
             self._emptied.clear()
             await self._emptied.wait()
+            if self.closed:
+                raise Closed("The pool was closed.", hint="What is at the server goes on there.")
 
     def gone(self, member: Member) -> None:
         """Its process is gone, with its queue."""
         if (host := self._scheduler.hosts.get(member.name)) is not None:
             self._scheduler.left(member.name)
-            for ticket in list(host.hand):
-                self._take_away(ticket, Ending.LOST)
+            self._take_all(host, _DEAD)
+            self.release(member.name)
+
+    async def recall(self, name: str) -> None:
+        """Stops what the server has of ours, and returns when it has nothing. Raises: Closed."""
+        host = self._scheduler.hosts[name]
+        await asyncio.sleep(0)  # an attempt that was just placed begins first
+        with anyio.move_on_after(STOP_S):
+            for job in [self._jobs[ticket] for ticket in host.hand if ticket in self._jobs]:
+                while job.sent_id and job.inner is None and not job.done:
+                    await job.moved()  # only the answer to its POST tells what there is to stop
+        self._take_all(host, _TAKEN_OUT)
+        await self.empty(name)
+
+    def release(self, name: str) -> None:
+        """The server takes nothing: what we, not its caller, want to run there once more may go anywhere."""
+        for job in list(self._jobs.values()):
+            needs = job.ticket.needs
+            if job.ticket.shelf is not None and needs.server == name and job.needs.server is None:
+                self._scheduler.withdraw(job.ticket)
+                self._requeue(job, replace(needs, server=None))
 
     def unpin(self, name: str) -> None:
         """The server was taken out: what waits for it alone is lost."""
         for job in [job for job in self._jobs.values() if job.needs.server == name and job.ticket.shelf]:
             self._scheduler.withdraw(job.ticket)
-            self._end(job, error=endings.lost(job, name, "it was taken out before the job began"))
+            self._end(job, error=endings.never_began(job, name))
 
     def watch_silence(self, now: float) -> None:
         """A server whose job gives no sign for too long is quarantined, and given up with all it has."""
@@ -125,8 +163,7 @@ class Dispatch:
             if silent_s > self._scheduler.costs.stall_s(print_.shape, print_.models):
                 _log.warning("%s: no sign of %s for %.0f s", host.name, job.id, silent_s)
                 self._scheduler.stalled(host.name)
-                for one in list(host.hand):
-                    self._take_away(one, Ending.STALLED)
+                self._take_all(host, _SILENT)
 
     async def close(self) -> None:
         """Whoever waits for a job gets `Closed`; what is at servers goes on there."""
@@ -134,6 +171,7 @@ class Dispatch:
         for job in list(self._jobs.values()):
             job.ended(error=Closed("The pool was closed.", hint="Jobs at a server go on there."))
         self._jobs.clear()
+        self._emptied.set()
         attending = list(self._attending.values())
         for task in attending:
             task.cancel()
@@ -143,30 +181,28 @@ class Dispatch:
 
     async def _attend(self, job: PoolJob, placement: Placement) -> None:
         """One attempt, from its placement to what follows it."""
-        ending: Ending = Ending.UNREACHED
-        found: Found = None
         try:
             ending, found = await self._attempt(job, placement)
         except asyncio.CancelledError:
-            if placement.ticket not in self._stopped:
-                raise
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - this is one
-            task.uncancel()
-            ending, found = await self._stop(job, placement)
+            # The pool was closed, or the event loop ends. Nothing is sent any more.
+            self._scheduler.ended(placement.ticket, placement.host, time.monotonic())
+            self._end(job, error=Closed("The pool was stopped.", hint="Jobs at a server go on there."))
+            raise
         except Exception as trouble:  # noqa: BLE001  # told below, and by the log
             # A bug of ours must not leave a job without an outcome, nor a server with a job for ever.
             _log.exception("a pool failed at the job %s", job.id)
             ending = Ending.AMBIGUOUS
-            found = Ambiguous(f"The pool failed at the job {job.id}.", evidence=[repr(trouble)])
+            found = Ambiguous(
+                f"The pool failed at the job {job.id}.", evidence=[repr(trouble)], hint="The log says where."
+            )
         finally:
             self._attending.pop(placement.ticket, None)
             self._stopped.pop(placement.ticket, None)
-            if not self.closed:
-                begun = self._has_begun(job, placement, ending)
-                self._settle(job, placement, ending, found, begun)
-                self._go_on(job, placement, ending, found, begun)
-                self.decide()
+        if not self.closed:
+            begun = self._has_begun(job, placement, ending)
+            self._settle(job, placement, ending, found, begun)
+            self._go_on(job, placement, ending, found, begun)
+            self.decide()
 
     async def _attempt(self, job: PoolJob, placement: Placement) -> tuple[Ending, Found]:
         member = self._members.get(placement.host)
@@ -187,10 +223,17 @@ class Dispatch:
             )
             job.accepted(inner)
             if job.withdrawn:
-                await inner.cancel()
+                await session.cancel_in_courtesy(inner)
             return Ending.COMPLETED, await inner
         except ComfyError as error:
             return endings.ending(error, job, accepted=inner is not None), error
+        except asyncio.CancelledError:
+            if placement.ticket not in self._stopped:
+                raise
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - this is one
+            task.uncancel()
+            return await self._stop(job, placement)
 
     async def _free_before(self, job: PoolJob, placement: Placement, session: Session) -> None:
         """Unloads first, unless somebody else's prompt is there: it would lose its models half-way.
@@ -201,31 +244,31 @@ class Dispatch:
         if not job.free_first and (len(host.hand) > 1 or not host.warmth.crowded):
             return
         if await session.queue.remaining() < len(host.hand):  # this one is not there yet
-            await session.system.free()
+            await unload(session)
             self._scheduler.freed(placement.host, keeping=job.ticket.footprint.models)
 
     async def _stop(self, job: PoolJob, placement: Placement) -> tuple[Ending, Found]:
-        """An attempt was taken from its server: its process is gone, or it gave no sign for too long."""
-        why = self._stopped[placement.ticket]
+        """An attempt was taken from its server: it is stopped there, if there is anybody to run it."""
         inner = job.inner
-        if inner is not None and inner.done and inner.state == "completed":
-            return Ending.COMPLETED, await inner  # it made it just before
-        if why is Ending.LOST or inner is None:
-            return why, endings.lost(job, placement.host, "nobody listens there any more")
-        with anyio.move_on_after(STOP_S):
+        if inner is not None and not inner.done and self._stopped[placement.ticket].alive:
             try:
-                await inner.cancel(timeout=STOP_S)
-                return Ending.COMPLETED, await inner
-            except Cancelled:
-                return Ending.STALLED, endings.lost(job, placement.host, "it gave no sign, and was stopped")
+                with anyio.move_on_after(STOP_S):
+                    await inner.cancel(timeout=STOP_S)
             except ComfyError as error:
-                _log.warning("%s: a silent job could not be stopped: %s", placement.host, error)
-        return Ending.AMBIGUOUS, Ambiguous(
-            f"The job {job.id} gives no sign on {placement.host} and does not stop.",
-            evidence=["no event for too long", f"asked to stop for {STOP_S:.0f} s"],
-            hint="Look at that server before sending it again.",
-            prompt_id=inner.id,
-        )
+                _log.warning("%s: %s could not be stopped: %s", placement.host, job.id, error)
+        why = self._stopped[placement.ticket]  # it may have died meanwhile
+        if inner is not None and inner.done:
+            try:
+                return Ending.COMPLETED, await inner  # it made it just before
+            except ComfyError as error:
+                if not (why.alive and isinstance(error, Cancelled)):
+                    return endings.ending(error, job, accepted=True), error
+        elif why.alive and job.sent_id:
+            if inner is not None:  # nobody is told of it any more
+                inner.life.learn(Fact.UNKNOWABLE, time.monotonic())
+                inner._board.router.close(inner.life)
+            return Ending.AMBIGUOUS, endings.unstopped(job, placement.host, STOP_S)
+        return why.ending, endings.lost(job, placement.host, why.seen)
 
     # What follows
 
@@ -275,26 +318,35 @@ class Dispatch:
     def _again(self, job: PoolJob, again: Again) -> bool:
         """Puts it back into the queue; whether there is a server that could take it."""
         models = job.ticket.footprint.models
+        there = self._scheduler.hosts.get(again.server or "")
+        stays = there is not None and there.health.connected and not there.health.draining
         needs = replace(
             job.needs,
-            server=again.server or job.needs.server,
+            server=again.server if stays else job.needs.server,
             vram_bytes=max(job.needs.vram_bytes, again.above_bytes + 1 if again.above_bytes else 0),
             without=job.needs.without | again.without,
         )
-        if not self._scheduler.can_ever(needs, models) and not again.above_bytes and again.why != LACKS:
+        if (
+            not self._scheduler.can_ever(needs, models, job.lane)
+            and not again.above_bytes
+            and again.why != LACKS
+        ):
             needs = replace(needs, without=job.needs.without)  # better there once more than nowhere
-        if not self._scheduler.can_ever(needs, models):
+        if job.lane not in self._scheduler.lanes or not self._scheduler.can_ever(needs, models, job.lane):
             return False
         _log.info("placing %s again: %s", job.id, again.why)
-        job.free_first = again.free
+        self._requeue(job, needs, free_first=again.free and stays)
+        return True
+
+    def _requeue(self, job: PoolJob, needs: Needs, *, free_first: bool = False) -> None:
+        job.free_first = free_first
         job.ticket.needs = needs
         job.returned()
         self._scheduler.submit(job.ticket, time.monotonic())
-        return True
 
     def _end(self, job: PoolJob, *, result: Result | None = None, error: ComfyError | None = None) -> None:
         self._jobs.pop(job.ticket, None)
-        if job.withdrawn and error is not None and not isinstance(error, Cancelled):
+        if job.withdrawn and error is not None and not isinstance(error, _TOLD):
             error = Cancelled(f"The job {job.id} was cancelled.", hint=str(error), prompt_id=job.prompt_id)
         job.ended(result=result, error=error)
 
@@ -307,7 +359,12 @@ class Dispatch:
         turn_at = first[1].since if first is not None and first[0] is job.ticket and not host.others else now
         return endings.silent_s(inner, turn_at, now)
 
-    def _take_away(self, ticket: Ticket, why: Ending) -> None:
-        if ticket in self._attending and ticket not in self._stopped:
-            self._stopped[ticket] = why
-            self._attending[ticket].cancel()
+    def _take_all(self, host: Host, why: _Why) -> None:
+        """All that the server has. A task is cancelled once it has begun; before, it would end unseen."""
+        for ticket in host.hand:
+            if (attending := self._attending.get(ticket)) is None:
+                continue
+            if ticket not in self._stopped:
+                asyncio.get_running_loop().call_soon(attending.cancel)
+            if ticket not in self._stopped or not why.alive:
+                self._stopped[ticket] = why

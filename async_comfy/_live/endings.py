@@ -20,6 +20,7 @@ from async_comfy.errors import (
 )
 from async_comfy.protocol.failover import Ending, is_poison
 from async_comfy.protocol.footprint import MODEL_SUFFIXES
+from async_comfy.protocol.job import State
 
 _NODE_ID = re.compile(r"#([^'\s]+)")
 
@@ -64,7 +65,8 @@ def may_have_begun(job: PoolJob, member: Member | None) -> bool:
         return bool(job.sent_id)  # the POST was on its way, and nobody heard the answer
     if inner.life.run is not None:
         return True
-    return inner.life.gap and not (member is not None and member.quick)
+    quick = member is not None and member.quick and inner.life.state is not State.CANCELLED  # not by a death
+    return inner.life.gap and not quick
 
 
 def lost(job: PoolJob, server: str, seen: str) -> Lost:
@@ -73,6 +75,27 @@ def lost(job: PoolJob, server: str, seen: str) -> Lost:
         f"The server {server} lost the job {job.prompt_id or job.id}.",
         evidence=[seen],
         hint="It may have begun, so it is not sent again; `retry`: if_lost allows that.",
+        prompt_id=job.prompt_id,
+    )
+
+
+def never_began(job: PoolJob, server: str) -> Lost:
+    """The outcome of a job that waited for a server which was taken out."""
+    return Lost(
+        f"The job {job.id} waited for {server}, which was taken out of the pool.",
+        evidence=["it had not begun"],
+        hint="Submit it again, for another server.",
+        prompt_id=job.prompt_id,
+    )
+
+
+def unstopped(job: PoolJob, server: str, seconds: float) -> Ambiguous:
+    """The outcome of a job that was given up at its server, and may go on there."""
+    said = "did not stop" if job.inner is not None else "its POST was not answered"
+    return Ambiguous(
+        f"The job {job.id} was given up on {server} and may go on there.",
+        evidence=[f"{said} for {seconds:g} s after it was asked to"] if job.inner is not None else [said],
+        hint="Look at that server before sending it again.",
         prompt_id=job.prompt_id,
     )
 

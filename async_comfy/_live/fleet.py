@@ -50,7 +50,7 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", _name(self.url))
+            object.__setattr__(self, "name", address(self.url))
 
     def __repr__(self) -> str:
         return f"Server({self.name!r})"
@@ -214,6 +214,7 @@ def _distinct(names: Sequence[str], kind: str, place: str) -> None:
             raise CallerError(f"{place} has two {kind}s called {name!r}.", hint="Give each its own name.")
 
 
-def _name(url: str) -> str:
+def address(url: str) -> str:
+    """Host, port and path: what a server is called that has no other name. Raises: CallerError."""
     base = access(url).url
     return f"{base.host}:{base.port}{base.path.rstrip('/')}"

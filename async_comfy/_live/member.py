@@ -5,11 +5,12 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import anyio
 
-from async_comfy._live.fleet import GIB, Server
+from async_comfy._live.fleet import GIB, Server, address
 from async_comfy._live.session import Session
 from async_comfy.errors import Closed, ComfyError, ServerError, Unreachable
 from async_comfy.protocol.backoff import Backoff
@@ -18,6 +19,9 @@ QUICK_S = 2.0  # a server that is back so soon, without our jobs, died at once: 
 PROBE_S = 0.2  # between questions to a server whose socket broke: is the process gone?
 PROBES = 10  # as long as QUICK_S: a refusal later may be of another death
 KNOCK_S = 0.25  # the first wait for a process that is gone; doubling, with full jitter
+WAKE_S = (
+    0.1  # for an idle worker to hear of a /free: on 0.33 a pause of 5 ms failed 2 of 60 times, 20 ms never
+)
 LONGEST_KNOCK_S = 5.0  # a card should not idle for long; one refused connection in so many seconds is nothing
 
 _log = logging.getLogger("async_comfy")
@@ -28,6 +32,7 @@ class Member:
 
     def __init__(self, server: Server, dead: Callable[["Member"], None]) -> None:
         self.server = server
+        self.address = address(server.url)
         self.session: Session | None = None
         self.trouble: ComfyError | None = None
         self.vram_bytes = int((server.vram_gb or 0) * GIB)
@@ -102,26 +107,38 @@ class Member:
     async def _keep(self) -> None:
         backoff = Backoff(KNOCK_S, LONGEST_KNOCK_S)
         while True:
-            session = Session(self.server.url, **self.server.options)
             try:
-                await session.open()
-                await self._measure(session)
-            except ComfyError as error:
-                self.trouble = error
-                await session.close()
+                session = await self._connect()
+            except Exception as error:  # noqa: BLE001  # an option that no session has, an odd answer: told as trouble
+                self.trouble = error if isinstance(error, ComfyError) else self._odd(error)
                 await anyio.sleep(backoff.next_s(random.random()))  # noqa: S311  # jitter
                 continue
-            except BaseException:
-                await session.close()
-                raise
             self.session, self.trouble = session, None
+            self._failed.clear()  # what failed was the session before
             backoff.reset()
             await self._failed.wait()
-            self._failed.clear()
             self.trouble = session.failure
             self._requests += session.statistics().requests
             self.session = None
             await session.close()
+
+    async def _connect(self) -> Session:
+        session = Session(self.server.url, **self.server.options)
+        try:
+            await session.open()
+            await self._measure(session)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    def _odd(self, error: Exception) -> ComfyError:
+        trouble = ComfyError(
+            f"Cannot connect to {self.name}: {error}.", hint="Look at its options and its log."
+        )
+        if str(trouble) != str(self.trouble):  # said once, however often it is tried
+            _log.error("%s", trouble, exc_info=error)
+        return trouble
 
     async def _measure(self, session: Session) -> None:
         if self.server.vram_gb is not None:
@@ -133,14 +150,16 @@ class Member:
 
     async def _is_it_dead(self) -> None:
         """Asks whether anybody listens there; a refusal means that the process is gone with its queue."""
+        lived = False  # after its socket broke: meanwhile anything may have begun
         for _ in range(PROBES):
             if self.up or self.session is None:
                 return
             try:
                 await self.session.queue.remaining()
+                lived = True
             except Unreachable as error:
                 if _refused(error):
-                    self.quick = self._died = True
+                    self.quick, self._died = not lived, True
                     self._dead(self)
                     self._failed.set()  # nothing of ours is there any more: a session anew is sooner back
                     return
@@ -151,11 +170,24 @@ class Member:
             await anyio.sleep(PROBE_S)
 
 
+async def unload(session: Session) -> None:
+    """Unloads the models of a server once its running prompt is through.
+
+    A worker takes what is queued before it looks at what it was told (main.py, prompt_worker). So an idle one
+    is given a moment, in which it wakes and hears of it: a prompt that came at once could run before.
+    """
+    idle = not await session.queue.remaining()
+    await session.system.free()
+    if idle:
+        await anyio.sleep(WAKE_S)
+
+
 def vram_bytes(stats: dict[str, Any]) -> int:
     """The largest card's VRAM in an answer to GET /system_stats; 0 where it does not say."""
     devices = stats.get("devices")
-    sizes = [device.get("vram_total") for device in devices or () if isinstance(device, dict)]
-    return max((int(size) for size in sizes if isinstance(size, int | float)), default=0)
+    cards = [card for card in devices if isinstance(card, dict)] if isinstance(devices, list) else []
+    sizes = [card.get("vram_total") for card in cards]
+    return max((int(size) for size in sizes if isinstance(size, int | float) and 0 <= size < inf), default=0)
 
 
 def _refused(error: Unreachable) -> bool:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from async_comfy._live.handle import Job
-from async_comfy.errors import Closed, ComfyError, TimedOut
+from async_comfy._live.handle import Job, check_patience
+from async_comfy.errors import CallerError, Closed, ComfyError, TimedOut
 from async_comfy.events import Event, Preview
 from async_comfy.protocol.failover import Attempt, Retry
 from async_comfy.protocol.host import Placement
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from async_comfy._live.pool import Pool
 
 Sending = Callable[[str, str], None]
-"""Is told prompt id and server right before the prompt is sent there."""
+"""Is told prompt id and server right before the prompt is sent there. What it raises ends the job instead."""
 
 OUTCOMES = {
     "Failed": "failed",
@@ -49,7 +49,7 @@ class PoolJob:
     __slots__ = (
         "_accepted_at",
         "_error",
-        "_inner",
+        "_inners",
         "_movers",
         "_on_end",
         "_pool",
@@ -103,7 +103,7 @@ class PoolJob:
         self.withdrawn = False
         self.free_first = False
         self._pool = pool
-        self._inner: Job | None = None
+        self._inners: tuple[Job, ...] = ()  # one of each attempt that a server accepted
         self._accepted_at: Placement | None = None
         self._result: Result | None = None
         self._error: ComfyError | None = None
@@ -133,7 +133,7 @@ class PoolJob:
     @property
     def prompt_id(self) -> str | None:
         """The prompt id of its latest attempt; None before the first."""
-        return self.sent_id or (self._inner.id if self._inner is not None else None)
+        return self.sent_id or (self._inners[-1].id if self._inners else None)
 
     @property
     def done(self) -> bool:
@@ -155,8 +155,8 @@ class PoolJob:
     @property
     def progress(self) -> JobProgress:
         """How far it is right now."""
-        if self._inner is not None and (self.done or self.inner is not None):
-            return self._inner.progress
+        if self._inners and (self.done or self.inner is not None):
+            return self._inners[-1].progress
         return JobProgress(state=self.state)
 
     def explain(self) -> str:
@@ -170,8 +170,10 @@ class PoolJob:
     async def wait(self, *, queued: float | None = None, running: float | None = None) -> Result:
         """Waits with patience of `queued` seconds until it runs, here or there, and `running` from then on.
 
-        Raises: TimedOut, with the phase in which it was; the job itself goes on. Else as `await job`.
+        Raises: TimedOut, with the phase in which it was; the job itself goes on. CallerError for a patience
+        that is no number of seconds. Else as `await job`.
         """
+        check_patience(queued=queued, running=running)
         await self._until(lambda: self.done or self.state not in _UNBEGUN, queued, "queued")
         await self._until(lambda: self.done, running, "running")
         return await self._wait()
@@ -181,21 +183,18 @@ class PoolJob:
 
     async def events(self) -> AsyncIterator[Event]:
         """The events of every attempt, in order; ends with the job. Raises: `Closed`."""
-        seen: Job | None = None
+        heard = 0
         while True:
-            await self._until(lambda seen=seen: self.done or self._inner is not seen)  # type: ignore[misc]  # bound
-            inner = self._inner
-            if inner is None or inner is seen:
+            while not self.done and heard == len(self._inners):
+                await self.moved()
+            if heard == len(self._inners):
                 break
             try:
-                async for event in inner.events():
+                async for event in self._inners[heard].events():
                     yield event
             except ComfyError:
-                if self.done:
-                    break  # awaiting the job tells
-            seen = inner
-            if self.done:
-                break
+                pass  # its session ended, and what follows is the pool's to tell
+            heard += 1
         if isinstance(self._error, Closed):
             raise copy.copy(self._error)
 
@@ -231,7 +230,7 @@ class PoolJob:
     @property
     def inner(self) -> Job | None:
         """The job at the server where it is now; None until that has accepted it."""
-        return self._inner if self._accepted_at is self.placement is not None else None
+        return self._inners[-1] if self._accepted_at is self.placement is not None else None
 
     def placed(self, placement: Placement) -> None:
         """It goes to a server."""
@@ -241,13 +240,20 @@ class PoolJob:
 
     def sent(self, prompt_id: str) -> None:
         """It is sent now, as this prompt; or the server calls it so."""
-        self.sent_id = prompt_id
         if self.sending is not None and self.placement is not None:
-            self.sending(prompt_id, self.placement.host)
+            try:
+                self.sending(prompt_id, self.placement.host)
+            except ComfyError:
+                raise
+            except Exception as error:
+                raise CallerError(
+                    f"`sending` failed for the job {self.id}: {error!r}.", hint="So it does not run."
+                ) from error
+        self.sent_id = prompt_id
 
     def accepted(self, inner: Job) -> None:
         """The server has it."""
-        self._inner, self._accepted_at = inner, self.placement
+        self._inners, self._accepted_at = (*self._inners, inner), self.placement
         self._change()
 
     def returned(self) -> None:
@@ -288,6 +294,8 @@ class PoolJob:
 
     async def moved(self) -> None:
         """Waits until it is placed, accepted, returned to the queue or ended."""
+        if self.done:
+            return
         waiter = asyncio.get_running_loop().create_future()
         movers = self._movers = self._movers or []
         movers.append(waiter)
@@ -309,9 +317,7 @@ class PoolJob:
         assert self._result is not None  # noqa: S101 - done without an error
         return self._result
 
-    async def _until(
-        self, condition: Callable[[], bool], seconds: float | None = None, phase: str = ""
-    ) -> None:
+    async def _until(self, condition: Callable[[], bool], seconds: float | None, phase: str) -> None:
         until = None if seconds is None else time.monotonic() + seconds
         while not condition():
             left = None if until is None else until - time.monotonic()
@@ -333,9 +339,12 @@ class PoolJob:
         if not watch or inner is None or inner.done:
             await self.moved()
             return
-        async for _ in inner.events():
-            if self.state not in _UNBEGUN:
-                return
+        try:
+            async for _ in inner.events():
+                if self.state not in _UNBEGUN:
+                    return
+        except ComfyError:
+            pass  # its session ended, and what follows is the pool's to tell
         if not self.done and self.inner is inner:
             await self.moved()
 

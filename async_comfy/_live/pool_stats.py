@@ -127,7 +127,7 @@ def exposition(stats: Stats, scheduler: Scheduler, ledger: Ledger) -> str:
             Metric(
                 "async_comfy_http_requests_total",
                 counter,
-                "HTTP requests to the servers that are connected.",
+                "HTTP requests to the servers, those that left included.",
                 {"": stats.requests},
             ),
         ]

@@ -2,6 +2,9 @@
 
 from async_comfy.workflow import Workflow
 
+_SHORT = {"steps": 1, "start_at_step": 0, "end_at_step": 1}
+"""One step at each sampler: one that begins later than it ends samples nothing, and loads nothing for it."""
+
 
 def rehearsal(workflow: Workflow) -> Workflow:
     """The same with one step, and its pictures shown instead of saved: it loads what the workflow loads.
@@ -12,8 +15,9 @@ def rehearsal(workflow: Workflow) -> Workflow:
         return workflow
     short = workflow.copy()
     for node in list(short):
-        if isinstance(node.inputs.get("steps"), int):
-            node.inputs["steps"] = 1
+        for name, value in _SHORT.items():
+            if isinstance(node.inputs.get(name), int):
+                node.inputs[name] = value
         images = node.inputs.get("images")
         if node.class_type.startswith("Save") and isinstance(images, list):
             short.remove(node)

@@ -11,12 +11,13 @@ import anyio
 from async_comfy._live import discovery
 from async_comfy._live.discovery import Discovery
 from async_comfy._live.dispatch import Dispatch
-from async_comfy._live.fleet import GIB, Fleet, Server, as_server
-from async_comfy._live.member import Member
+from async_comfy._live.fleet import GIB, Fleet, Server, address, as_server
+from async_comfy._live.member import Member, unload
 from async_comfy._live.tasks import Tasks
 from async_comfy.errors import CallerError, Unreachable
 from async_comfy.protocol.host import Host
 from async_comfy.protocol.scheduler import Scheduler
+from async_comfy.workflow.spelling import nearest
 
 TICK_S = 0.25  # between looks at the members: connected, strangers, silence
 FIRST_LOOK_S = 0.02  # while opening: nobody likes to wait for a tick then
@@ -43,6 +44,7 @@ class Roster:
         self._options = options
         self._leaving: set[str] = set()  # they are drained, to be taken out or to be connected anew
         self._requests = 0  # of members that are gone
+        self._stays = ""  # why the last look changed nothing
         self._limits: Fleet | None = None  # lanes and limits, as they were last told
 
     def __repr__(self) -> str:
@@ -62,11 +64,21 @@ class Roster:
         """What the fleet calls a server, named by its name, host or URL. Raises: CallerError."""
         if server in self.members:
             return server
-        for name, member in self.members.items():
-            if server == member.server.url or name.partition(":")[0] == server:
-                return name
+        if "://" in server:
+            server = address(server)
+        alike = [
+            name
+            for name, member in self.members.items()
+            if server in {member.address, name.partition(":")[0]}
+        ]
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            raise CallerError(f"{server!r} may be any of {', '.join(alike[:10])}.", hint="Name one of them.")
+        near = nearest(server, list(self.members), 1, 0.6)
         there = ", ".join(list(self.members)[:10]) or "none"
-        raise CallerError(f"There is no server {server!r} in this pool.", hint=f"There are: {there}.")
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {there}."
+        raise CallerError(f"There is no server {server!r} in this pool.", hint=hint)
 
     # Coming and going
 
@@ -84,8 +96,8 @@ class Roster:
         return found.name
 
     async def drain(self, name: str) -> None:
-        """Gives it nothing new; returns when it has nothing of ours."""
-        self._scheduler.drain(name, time.monotonic())
+        """Gives it nothing new; returns when it has nothing of ours. Raises: Closed."""
+        self._shut(name)
         await self._dispatch.empty(name)
 
     def resume(self, name: str) -> None:
@@ -94,14 +106,20 @@ class Roster:
         self._dispatch.decide()
 
     async def remove(self, name: str, *, drain: bool) -> None:
-        """Takes a server out. What it has counts as lost, unless it is drained first."""
-        if drain:
-            await self.drain(name)
-        member = self.members.pop(name, None)
+        """Takes a server out. What it has is stopped and counts as lost, unless it is drained first."""
+        member = self.members.get(name)
         if member is None:
+            return
+        self._shut(name)
+        if drain:
+            await self._dispatch.empty(name)
+        elif member.up:
+            await self._dispatch.recall(name)
+        if self.members.get(name) is not member:
             return  # somebody else was quicker
         self._part(member)
         self._dispatch.unpin(name)
+        self._dispatch.decide()
         await member.close()
 
     async def free(self, name: str) -> None:
@@ -109,7 +127,7 @@ class Roster:
         member = self.members[name]
         if member.session is None:
             raise Unreachable(f"{name} is not connected.", hint="Wait until it is ready.")
-        await member.session.system.free()
+        await unload(member.session)
         self._scheduler.freed(name)
 
     async def close(self) -> None:
@@ -167,10 +185,13 @@ class Roster:
             found = await look()
             servers = discovery.named(found)
         except Exception as error:  # noqa: BLE001  # a callable of the user's may raise anything; the fleet stays
-            _log.warning("discovery failed, the fleet stays as it is: %s", error)
+            self._stay(f"discovery failed: {error}")
             return
         if not servers:
-            _log.warning("discovery found no server, the fleet stays as it is")
+            self._stay("discovery found no server")
+            return
+        self._stays = ""
+        if self._dispatch.closed:
             return
         if isinstance(found, Fleet):
             self.limit(found)
@@ -178,6 +199,11 @@ class Roster:
         for name in [name for name in self.members if name not in servers and name not in self._leaving]:
             self._leave(name, lambda name=name: self.remove(name, drain=True))  # type: ignore[misc]  # bound here
         self._dispatch.decide()
+
+    def _stay(self, why: str) -> None:
+        if why != self._stays:  # said once, however often it is looked
+            _log.warning("the fleet stays as it is: %s", why)
+        self._stays = why
 
     def limit(self, fleet: Fleet) -> None:
         """Lanes and limits, where they are others than those told last."""
@@ -221,20 +247,34 @@ class Roster:
         this server go on waiting for it.
         """
         name, since = server.name, time.monotonic()
-        self._scheduler.drain(name, since)
-        while self._scheduler.hosts[name].hand:
+        member = self.members.get(name)
+        if member is None:
+            return  # taken out meanwhile; the next look meets it anew
+        drained = self._scheduler.hosts[name].health.draining and not member.server.drain
+        self._shut(name)
+        while self.members.get(name) is member and self._scheduler.hosts[name].hand:
             with anyio.move_on_after(1.0):
                 await self._dispatch.empty(name)
-            if self.members[name].up:
+            if member.up:
                 since = time.monotonic()
             elif time.monotonic() - since > MOVING_S:
                 break
-        member = self.members.pop(name)
+        if self.members.get(name) is not member:
+            return
         self._part(member)
         self.join(server)  # at once: what is taken from the old one may be meant for this name alone
+        if drained:  # by a call, and only a call takes it back
+            self._shut(name)
         await member.close()
 
+    def _shut(self, name: str) -> None:
+        """It is given nothing new."""
+        self._scheduler.drain(name, time.monotonic())
+        self._dispatch.release(name)
+        self._dispatch.decide()
+
     def _part(self, member: Member) -> None:
+        del self.members[member.name]
         self._requests += member.requests
         self._dispatch.gone(member)
         self._scheduler.remove(member.name)

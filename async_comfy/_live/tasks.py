@@ -36,3 +36,16 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s: a task failed", self._of, exc_info=task.exception())
+
+
+async def to_its_end(task: asyncio.Task[None]) -> None:
+    """Waits for it, however often the caller is cancelled meanwhile; raises that afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

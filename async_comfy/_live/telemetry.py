@@ -7,23 +7,29 @@ where those have one (https://opentelemetry.io/docs/specs/semconv/); the others 
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
+from async_comfy.errors import Cancelled, Closed, ComfyError, Denied, Failed, NetworkError, Rejected
+from async_comfy.protocol import outcome as outcomes
 from async_comfy.protocol.footprint import footprint
+from async_comfy.protocol.health import Condition
+from async_comfy.protocol.job import Life, State
+from async_comfy.protocol.ledger import BUCKETS_S
 from async_comfy.workflow import Workflow
 
 if TYPE_CHECKING:
     from async_comfy._live.handle import Job
     from async_comfy._live.pool_job import PoolJob
-    from async_comfy._live.pool_stats import Stats
     from async_comfy.protocol.host import Placement
 
 SCOPE = "async_comfy"
 OPERATION = "generate_content"  # the conventions' word for making pictures and the like
+CLOSED = "closed"  # the outcome where this side stopped listening: its pool or session was closed
 
 Attributes = Mapping[str, Any]
 
@@ -79,19 +85,26 @@ def downloading(files: int) -> Iterator[Any]:
     from opentelemetry import trace
 
     attributes = {"async_comfy.files": files}
-    with trace.get_tracer(SCOPE).start_as_current_span(
-        "download", kind=trace.SpanKind.CLIENT, attributes=attributes
-    ) as span:
-        yield span
+    span = trace.get_tracer(SCOPE).start_span("download", kind=trace.SpanKind.CLIENT, attributes=attributes)
+    try:
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            yield span
+    except BaseException as error:
+        _close(span, error)
+        raise
+    _close(span, None)
 
 
 class Telemetry:
-    """What a pool tells OpenTelemetry. `numbers`: its figures, asked for when metrics are collected."""
+    """What a pool tells OpenTelemetry.
 
-    def __init__(self, numbers: Callable[[], "Stats"], waiting: Callable[[], Mapping[str, int]]) -> None:
+    `states`: of its servers, and `waiting`: jobs by lane; asked for by the thread that collects metrics.
+    """
+
+    def __init__(self, states: Callable[[], list[str]], waiting: Callable[[], Mapping[str, int]]) -> None:
         from opentelemetry import context, trace
 
-        self.numbers = numbers
+        self.states = states
         self.waiting = waiting
         self._trace = trace
         self._attach = context.attach
@@ -139,12 +152,11 @@ class Telemetry:
 
     def _ended(self, job: "PoolJob") -> None:
         span = job.span
-        span.set_attributes({"async_comfy.outcome": job.state, "async_comfy.attempts": len(job.attempts)})
+        ended = CLOSED if isinstance(job.error, Closed) else job.state
+        span.set_attributes({"async_comfy.outcome": ended, "async_comfy.attempts": len(job.attempts)})
         if job.server is not None:
             span.set_attribute("async_comfy.server", job.server)
-        self._instruments.jobs.add(
-            1, {"messaging.destination.name": job.lane, "async_comfy.outcome": job.state}
-        )
+        self._instruments.jobs.add(1, {"messaging.destination.name": job.lane, "async_comfy.outcome": ended})
         _close(span, job.error)
 
 
@@ -153,31 +165,32 @@ class _Instruments:
 
     def __init__(self, metrics: Any) -> None:
         self.watched: WeakSet[Telemetry] = WeakSet()
-        meter = metrics.get_meter(SCOPE)
+        self._meter = meter = metrics.get_meter(SCOPE)
         self._observe = metrics.Observation
         self.jobs = meter.create_counter("async_comfy.jobs", "{job}", "Jobs that ended, by outcome")
-        self.wait = meter.create_histogram("async_comfy.job.wait", "s", "Seconds in the queue of the pool")
-        self.load = meter.create_histogram("async_comfy.job.load", "s", "Seconds of loading models")
-        self.run = meter.create_histogram("async_comfy.job.run", "s", "Seconds of work, loading left out")
-        self.took = meter.create_histogram(
-            "gen_ai.client.operation.duration", "s", "Seconds from the sending of a prompt to its end"
+        self.wait = self._seconds("async_comfy.job.wait", "Seconds in the queue of the pool")
+        self.load = self._seconds("async_comfy.job.load", "Seconds of loading models")
+        self.run = self._seconds("async_comfy.job.run", "Seconds of work, loading left out")
+        self.took = self._seconds(
+            "gen_ai.client.operation.duration", "Seconds from the sending of a prompt to its end"
         )
         meter.create_observable_gauge("async_comfy.queue", [self._queue], "{job}", "Jobs that wait, by lane")
         meter.create_observable_gauge("async_comfy.servers", [self._servers], "{server}", "Servers by state")
 
+    def _seconds(self, name: str, told: str) -> Any:
+        """A histogram. Without our own bounds a meter's first one is five seconds."""
+        bounds = list(BUCKETS_S)
+        return self._meter.create_histogram(name, "s", told, explicit_bucket_boundaries_advisory=bounds)
+
     def _queue(self, _options: Any) -> Iterable[Any]:
-        return [
-            self._observe(count, {"messaging.destination.name": lane})
-            for one in list(self.watched)
-            for lane, count in one.waiting().items()
-        ]
+        waiting: Counter[str] = Counter()
+        for one in list(self.watched):
+            waiting.update(one.waiting())
+        return [self._observe(count, {"messaging.destination.name": lane}) for lane, count in waiting.items()]
 
     def _servers(self, _options: Any) -> Iterable[Any]:
-        states: dict[str, int] = {}
-        for one in list(self.watched):
-            for server in one.numbers().servers:
-                states[server.state] = states.get(server.state, 0) + 1
-        return [self._observe(count, {"async_comfy.state": state}) for state, count in states.items()]
+        states = Counter(state for one in list(self.watched) for state in one.states())
+        return [self._observe(states[state], {"async_comfy.state": str(state)}) for state in Condition]
 
 
 _made: list[tuple[object, _Instruments]] = []  # for the program's provider of meters; there is one at a time
@@ -202,31 +215,51 @@ async def _follow(span: Any, job: "Job", began: float, attributes: Attributes) -
         await job.settled()
     finally:
         life, now = job.life, time.monotonic()
-        error = None if job.state == "completed" else job.state
+        error = _error(life)
         if life.queued_at is not None:
             span.add_event("queued", timestamp=_epoch_ns(life.queued_at, now))
         if life.run is not None:
             span.add_event("execution_start", timestamp=_epoch_ns(life.run.since, now))
-        span.set_attribute("async_comfy.outcome", job.state)
+        span.set_attribute("async_comfy.outcome", job.state if life.over else CLOSED)
         _close(span, error)
         _took(began, attributes, error)
 
 
-def _close(span: Any, error: BaseException | str | None) -> None:
-    """`error`: what was raised, or the outcome that is none of the good ones."""
+def _error(life: Life) -> ComfyError | None:
+    if life.state is State.COMPLETED:
+        return None
+    return outcomes.error(life, life.evidence) if life.over else Closed("The session was closed.")
+
+
+def _close(span: Any, error: BaseException | None) -> None:
+    """`error`: what was raised, or would be if somebody awaited."""
     if error is not None:
         from opentelemetry import trace
 
         span.set_attribute("error.type", _kind(error))
-        span.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
+        span.set_status(trace.Status(trace.StatusCode.ERROR, _told(error)))
     span.end()
 
 
-def _kind(error: BaseException | str) -> str:
-    return error if isinstance(error, str) else type(error).__name__
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
 
 
-def _took(began: float, attributes: Attributes, error: BaseException | str | None) -> None:
+def _told(error: BaseException) -> str | None:
+    """What went wrong and where, without a word that the caller wrote or a node printed."""
+    match error:
+        case Failed():
+            return f"{error.exception_type or 'an error'} in node {error.node} ({error.class_type})"
+        case Rejected():
+            found = [f"{one.kind} at node {one.node} ({one.class_type})" for one in error.problems[:3]]
+            return "; ".join(found) or error.kind or None
+        case NetworkError() | Cancelled() | Closed() | Denied():
+            return error.message
+        case _:
+            return None  # its message may quote the workflow
+
+
+def _took(began: float, attributes: Attributes, error: BaseException | None) -> None:
     about = {key: value for key, value in attributes.items() if key != "async_comfy.models"}
     if error is not None:
         about["error.type"] = _kind(error)

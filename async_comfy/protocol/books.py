@@ -1,6 +1,6 @@
 """What a scheduler knows: who is in the fleet, who has room, what is warm where, who had how much."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from async_comfy.protocol.costs import Costs, Memory
@@ -34,13 +34,14 @@ class Books:
         self.costs = Costs()
         self.hosts: dict[str, Host] = {}
         self.lanes = {lane.name: LaneQueue(lane) for lane in lanes or (Lane("default"),)}
+        self._weigh()
         self.shares = Shares()
         self.counters = Counters()
         self.idle: dict[str, Host] = {}
         self.holders: dict[Models, dict[str, None]] = {}
         self.homes: Memory[tuple[str, str], str] = Memory()
         self.looked: OrderedDict[str, None] = OrderedDict()
-        self.new: list[Ticket] = []
+        self.new: deque[Ticket] = deque()
         self.ready = 0
 
     def __repr__(self) -> str:
@@ -55,6 +56,10 @@ class Books:
             queue.lane, self.lanes[lane.name] = lane, queue
         self.lanes |= {name: queue for name, queue in before.items() if queue.count or queue.placed}
         self.looked |= dict.fromkeys(self.idle)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self._weights = sum(queue.lane.weight for queue in self.lanes.values())
 
     def open_to(self, queue: LaneQueue, host: Host) -> bool:
         """Whether a server takes jobs of a lane now: it may, and the ceiling is not reached."""
@@ -62,7 +67,7 @@ class Books:
             return False
         if queue.lane.ceiling is None or host.name in queue.placed:
             return True
-        return len(queue.placed) < queue.lane.limit(self.ready)
+        return len(queue.placed) + 1 <= queue.lane.limit(self.ready)
 
     def look(self, host: Host, now: float) -> None:
         """Something changed at a server: it is asked, if it has room."""
@@ -131,13 +136,21 @@ class Books:
         told = self.costs.was_cold(footprint.shape, footprint.models, ran_s, host.name)
         if told is not None and footprint.models:
             self.forget_warm(host)
-            host.warmth.learn(standing, was_cold=told)
+            told = host.warmth.learn(footprint.models, standing, was_cold=told)
             self.note_warm(host)
         cold = hand.placement.cold if told is None else told
         return self.costs.learn(footprint.shape, footprint.models, ran_s, cold=cold, server=host.name)
 
-    def correct(self, ticket: Ticket, seconds: float) -> None:
+    def rates(self, queue: LaneQueue) -> tuple[float, float]:
+        """What a second of work is of a tenant's share now, and of the lane's.
+
+        Of the weights only the ratio matters: 70 and 30 are 7 and 3.
+        """
+        part = 1.0 / max(self.ready, 1)
+        return part, part * self._weights / queue.lane.weight
+
+    def correct(self, hand: Hand, seconds: float) -> None:
         """It took so much more (or less) than its tenant and its lane were charged."""
-        queue = self.lanes[ticket.lane]
-        queue.shares.correct(ticket.tenant, seconds / max(self.ready, 1))
-        self.shares.correct(ticket.lane, seconds / max(self.ready, 1) / queue.lane.weight)
+        ticket = hand.placement.ticket
+        self.lanes[ticket.lane].shares.correct(ticket.tenant, seconds * hand.of_tenant)
+        self.shares.correct(ticket.lane, seconds * hand.of_lane)

@@ -14,6 +14,9 @@ GUESS_RUN_S = 5.0  # for work never seen: an image, not a video
 GUESS_LOAD_S = 10.0  # for models never loaded: gigabytes from a disk
 STALL_FLOOR_S = 120.0  # no silence shorter than this is a stall: one node may compile or download
 STALL_TIMES = 10.0  # nor one shorter than so many usual runs
+ODD_TIMES = (
+    4.0  # a sample counts as so many usual ones (and a second) at most; one that comes again is believed
+)
 SPEEDS = (0.25, 4.0)  # how much slower or faster than the fleet one server is believed to be
 REMEMBERED = 4096  # shapes and models; of more, those longest unused are learned again
 
@@ -31,6 +34,7 @@ class Average:
 
     def take(self, sample: float) -> None:
         """One more sample. The first few weigh evenly, so the first alone decides nothing."""
+        sample = min(sample, ODD_TIMES * (self.mean + self.deviation) + 1.0)
         gain = max(GAIN, 1.0 / (self.samples + 1))
         self.samples += 1
         self.deviation += gain * (abs(sample - self.mean) - self.deviation)
@@ -38,7 +42,7 @@ class Average:
 
 
 class Memory(OrderedDict[K, V], Generic[K, V]):
-    """A dict of at most `REMEMBERED` entries: a new one drops the oldest."""
+    """A dict of at most `REMEMBERED` entries: a new one drops the first."""
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
@@ -54,7 +58,7 @@ class Costs:
         self._cold: Memory[int, float] = Memory()  # shapes seen only with a load: the whole, as a bound
         self._loads: Memory[tuple[str, ...], Average] = Memory()
         self._server_loads: Memory[tuple[str, tuple[str, ...]], Average] = Memory()
-        self._speeds: dict[str, Average] = {}
+        self._speeds: Memory[str, Average] = Memory()
         self._any: Average | None = None
 
     def __repr__(self) -> str:
@@ -137,9 +141,10 @@ class Costs:
         _take(self._runs, shape, ran_s)
 
 
-def _take(kept: dict[K, Average], key: K, sample: float) -> None:
+def _take(kept: Memory[K, Average], key: K, sample: float) -> None:
     found = kept.get(key)
     if found is None:
         kept[key] = Average(sample, sample / 2)  # RFC 6298: the first deviation is half the first sample
     else:
         found.take(sample)
+        kept.move_to_end(key)

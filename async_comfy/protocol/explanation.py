@@ -2,7 +2,7 @@
 
 from async_comfy.protocol.books import Books
 from async_comfy.protocol.health import Condition
-from async_comfy.protocol.host import OTHER, Host
+from async_comfy.protocol.host import Host
 from async_comfy.protocol.lanes import Ticket
 
 _GIB = 1 << 30
@@ -26,6 +26,8 @@ def nobody(books: Books, ticket: Ticket, now: float) -> str | None:
     lacking: Host | None = None
     reasons: list[str] = []
     for host in books.hosts.values():
+        if needs.server is not None and needs.server != host.name:
+            continue
         if host.lanes is not None and ticket.lane not in host.lanes:
             reasons.append(f"it takes no jobs of lane {ticket.lane!r}")
         elif host.fits(needs) and not (host.lacks and host.misses(needs, models)):
@@ -39,14 +41,15 @@ def nobody(books: Books, ticket: Ticket, now: float) -> str | None:
     if lacking is not None:
         lacking.forgive(now, needs.classes | frozenset(models))
         return None
+    if needs.server is not None and needs.server not in books.hosts:
+        reasons = ["it is not in this pool"]
     return _sentence(ticket, reasons) if reasons else None
 
 
 def _sentence(ticket: Ticket, reasons: list[str]) -> str:
     needs = ticket.needs
     if needs.server is not None:
-        why = next((one for one in reasons if one != OTHER), "it is not in this pool")
-        return f"{needs.server} cannot take that: {why}."
+        return f"{needs.server} cannot take that: {reasons[0]}."
     if needs.labels and all(one.startswith("has no label") for one in reasons):
         return f"No server of this pool has the labels {', '.join(sorted(needs.labels))}."
     if needs.vram_bytes and all("VRAM" in one for one in reasons):
@@ -57,17 +60,23 @@ def _sentence(ticket: Ticket, reasons: list[str]) -> str:
 def _hindrance(books: Books, host: Host, ticket: Ticket, now: float) -> str:
     if why := host.misses(ticket.needs, ticket.footprint.models):
         return why
+    if host.lanes is not None and ticket.lane not in host.lanes:
+        return f"reserved for {', '.join(sorted(host.lanes)) or 'no lane'}"
     condition = host.health.condition(now)
     if condition not in {Condition.READY, Condition.PROBING}:
         return str(condition)
-    if not host.takes_models(ticket.footprint.models, now):
+    models = ticket.footprint.models
+    if ticket.needs.server is None and host.avoids(models, now):
         return "failed with these models"
+    if not host.health.takes(now):
+        return f"rests for {host.health.rests_until - now:.1f} s after a failure"
     if host.hand and not books.has_room(host, now):
-        return f"busy for about {host.hand_s(now):.1f} s"
-    if host.lanes is not None and ticket.lane not in host.lanes:
-        return f"reserved for {', '.join(sorted(host.lanes))}"
+        left_s = host.hand_s(now)
+        return f"busy for about {left_s:.1f} s" if left_s else "busy, for longer than was expected"
     if not books.open_to(books.lanes[ticket.lane], host):
         return f"the ceiling of lane {ticket.lane!r} is reached"
     if host.others:
         return f"has {host.others} prompts of others, and another server is through sooner"
+    if models in host.warmth:
+        return "has room; others go first there, or it is asked in a moment"
     return "has room; loading there would take longer than those that hold the models need"

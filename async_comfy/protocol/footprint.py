@@ -11,6 +11,9 @@ from async_comfy.workflow.nodes import Nodes
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".gguf", ".sft", ".onnx")
 """What ComfyUI takes as a model file (folder_paths.py, supported_pt_extensions), and quantised ones."""
 
+EMBEDDING = "embedding:"
+"""A text that names one, perhaps as its last word, is no model file (comfy/sd1_clip.py)."""
+
 SIZES = frozenset(
     {"steps", "width", "height", "batch_size", "length", "frames", "amount", "scale_by", "megapixels"}
 )
@@ -38,7 +41,7 @@ def footprint(nodes: Nodes) -> Footprint:
         sizes: list[float] = []
         for name, value in node.inputs.items():
             if isinstance(value, str):
-                if value.endswith(MODEL_SUFFIXES):
+                if value.endswith(MODEL_SUFFIXES) and EMBEDDING not in value:
                     models.add(value)
             elif name in SIZES and isinstance(value, int | float):
                 sizes.append(value)

@@ -55,7 +55,8 @@ class Health:
 
     def takes(self, now: float) -> bool:
         """Whether it may be given work."""
-        return self.connected and not (self.draining or self.stuck or now < self._away_until)
+        away = now < self.ejected_until or now < self.rests_until
+        return self.connected and not (self.draining or self.stuck or away)
 
     def joined(self) -> None:
         """Connected: HTTP answers and the first status came."""
@@ -79,9 +80,10 @@ class Health:
     def failed(self, now: float, *, may_eject: bool) -> bool:
         """The machine or the way to it failed; whether it is ejected now. After an ejection one suffices.
 
-        However many jobs a death takes along, it is one failure.
+        However many jobs a death takes along, it is one failure. What ends badly during an ejection was sent
+        before it, and tells nothing new.
         """
-        if not self.connected and self.mourned:
+        if (not self.connected and self.mourned) or now < self.ejected_until:
             return False
         self.mourned = not self.connected
         self.failures += 1
@@ -93,10 +95,6 @@ class Health:
         self.trusted = False
         self.ejected_until = now + min(EJECTED_S * self.ejections, LONGEST_S)
         return True
-
-    @property
-    def _away_until(self) -> float:
-        return max(self.ejected_until, self.rests_until)
 
     def stalled(self) -> None:
         """Its worker gives no sign of life."""

@@ -3,13 +3,19 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from async_comfy.protocol.costs import Memory
 from async_comfy.protocol.health import Health
 from async_comfy.protocol.lanes import Models, Needs, Ticket
 from async_comfy.protocol.warmth import Standing, Warmth
 
+UNSURE_S = (
+    30.0  # as long only while nobody knows whether these models work anywhere: the others are tried first
+)
 BAD_PAIR_S = 300.0  # a server that failed with models twice is not given them again for so long
 LACKS_S = 300.0  # what a server refused for not being there may be there now: files can be added at any time
 OTHER = "another server was asked for"
+
+_COLD = frozenset({Standing.GONE, Standing.NEW})
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +39,7 @@ class Placement:
     @property
     def cold(self) -> bool:
         """Whether its models have to be loaded first."""
-        return self.standing is not Standing.WARM
+        return self.standing in _COLD
 
     def __str__(self) -> str:
         models = ", ".join(self.ticket.footprint.models) or "no models"
@@ -51,11 +57,13 @@ class Placement:
 
 @dataclass(slots=True)
 class Hand:
-    """One job of ours at a server."""
+    """One job of ours at a server. A second of it is so much of its tenant's share, and of its lane's."""
 
     placement: Placement
     cost_s: float
     since: float
+    of_tenant: float
+    of_lane: float
     ran: bool = True  # until it is known not to have
 
 
@@ -95,7 +103,7 @@ class Host:
         self.lacks: dict[str, float] = {}  # node classes and model files that it refused, believed until then
         self.recent: OrderedDict[str, None] = OrderedDict()
         self.stint_until = 0.0
-        self._bad: dict[Models, Trouble] = {}
+        self._bad: Memory[Models, Trouble] = Memory()
         self._fits: dict[Needs, bool] = {}
 
     def __repr__(self) -> str:
@@ -131,8 +139,10 @@ class Host:
 
     def forgive(self, now: float, things: frozenset[str] = frozenset()) -> None:
         """It may have these by now, and what it was found to lack long ago."""
-        self.lacks = {one: until for one, until in self.lacks.items() if until > now and one not in things}
-        self._fits.clear()
+        kept = {one: until for one, until in self.lacks.items() if until > now and one not in things}
+        if len(kept) < len(self.lacks):
+            self.lacks = kept
+            self._fits.clear()
 
     def amend(
         self, labels: frozenset[str], lanes: frozenset[str] | None, room: int | None, vram_bytes: int
@@ -147,25 +157,36 @@ class Host:
         self.lacks.clear()
         self.warmth.forget()
         self._fits.clear()
-        self._bad = {models: one for models, one in self._bad.items() if one.died}
+        for models in [models for models, one in self._bad.items() if not one.died]:
+            del self._bad[models]
 
-    def failed_with(self, models: Models, now: float, *, died: bool) -> None:
-        """A prompt with these models failed here in a way that it does not elsewhere, or it `died` of it."""
+    def failed_with(self, models: Models, now: float, *, died: bool, sure: bool) -> None:
+        """A prompt with these models failed here, or it `died` of it. `sure`: they are known to work."""
         known = self._bad.get(models)
         times = known.times + 1 if known is not None else 1
-        self._bad[models] = Trouble(times, now + BAD_PAIR_S if times >= 2 else 0.0, died)
+        seconds = BAD_PAIR_S if sure or died else UNSURE_S
+        self._bad[models] = Trouble(times, now + seconds if times >= 2 else 0.0, died)
 
     def worked_with(self, models: Models) -> None:
         """A prompt with these models was completed."""
         if self._bad:
             self._bad.pop(models, None)
 
-    def takes_models(self, models: Models, now: float) -> bool:
-        """Whether it has the files, and did not fail with them too often."""
+    def avoids(self, models: Models, now: float) -> bool:
+        """Whether it failed with these models too often to be given them now."""
+        trouble = self._bad.get(models)
+        return trouble is not None and now < trouble.until
+
+    def acquit(self, models: Models) -> None:
+        """It was not to blame for what failed with these models, unless it died of that."""
+        if (trouble := self._bad.get(models)) is not None and not trouble.died:
+            del self._bad[models]
+
+    def takes_models(self, models: Models, needs: Needs, now: float) -> bool:
+        """Whether it has the files, and did not fail with them too often; who names it, gets it."""
         if self.lacks and not self.lacks.keys().isdisjoint(models):
             return False
-        trouble = self._bad.get(models) if self._bad else None
-        return trouble is None or trouble.until <= now
+        return not self._bad or needs.server is not None or not self.avoids(models, now)
 
     def hand_s(self, now: float) -> float:
         """Seconds until it is through with what it has of ours."""

@@ -10,18 +10,22 @@ Jobs that ask the same of a server and use the same models lie on one shelf. Who
 shelves, not jobs, so ten thousand waiting jobs cost no more than ten.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace, nlargest
 from itertools import islice
 
+from async_comfy.errors import CallerError
 from async_comfy.protocol.footprint import Footprint
 
 PRIORITY_S = 60.0  # one point of priority is worth having come so much earlier; none waits for ever
 HORIZON_S = 600.0  # a deadline nearer than this counts as having come earlier by what is missing to it
-LOOK = 8  # shelves that a server without warm work looks at: those that wait longest
+LOOK = 8  # shelves that a server looks at for a cold start: those that wait longest, and as many urgent ones
 TENANTS = 1024  # tags kept of tenants that have nothing waiting
+SLACK = 64  # entries that are out of date and may lie in a heap before it is cleared of them
+ROUNDING = 1e-9  # 0.29 of a hundred servers are 29, not 28.999
 
 Models = tuple[str, ...]
 Rows = OrderedDict[Models, "Shelf"]
@@ -41,8 +45,10 @@ class Lane:
     ceiling: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise ValueError(f"the weight of lane {self.name!r} is {self.weight}; it must be above 0")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(
+                f"the weight of lane {self.name!r} is {self.weight}; it must be above 0, and finite"
+            )
         if self.ceiling is not None and not self.ceiling > 0:
             raise ValueError(f"the ceiling of lane {self.name!r} is {self.ceiling}; it must be above 0")
 
@@ -50,7 +56,7 @@ class Lane:
         """How many of so many servers it may occupy; a share is at least one server."""
         if self.ceiling is None:
             return servers
-        return max(1.0, int(self.ceiling * servers)) if self.ceiling < 1 else self.ceiling
+        return max(1.0, self.ceiling * servers + ROUNDING) if self.ceiling < 1 else self.ceiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,13 @@ def boost_s(priority: float, deadline_s: float | None, cost_s: float) -> float:
     """How much earlier a job counts as having come. `deadline_s`: from its coming, None without.
 
     Among equal priorities this is earliest deadline first (by latest start) for deadlines within the horizon.
+
+    Raises: CallerError for what is no number: nothing can be put in order by it.
     """
+    if not math.isfinite(priority * PRIORITY_S):
+        raise CallerError(f"The priority is {priority}.", hint="Each point is worth a minute: give 5, or -5.")
+    if deadline_s is not None and math.isnan(deadline_s):
+        raise CallerError("The deadline is nan.", hint="Give the seconds from now, or None.")
     urgent = 0.0 if deadline_s is None else max(0.0, HORIZON_S - max(deadline_s - cost_s, 0.0))
     return priority * PRIORITY_S + urgent
 
@@ -112,10 +124,10 @@ class Shares:
         """Begins to wait: what it did not use while it was away is gone."""
         self.tags[name] = max(self.tags.get(name, 0.0), self.floor)
 
-    def charge(self, name: str, seconds: float) -> None:
-        """Was given so much."""
+    def charge(self, name: str, seconds: float, boost_s: float = 0.0) -> None:
+        """Was given so much. `boost_s`: how much before its turn; others who come do not wait for that."""
         tag = self.tag(name)
-        self.floor = max(self.floor, tag)
+        self.floor = max(self.floor, tag - max(boost_s, 0.0))
         self.tags[name] = tag + seconds
 
     def correct(self, name: str, seconds: float) -> None:
@@ -123,18 +135,21 @@ class Shares:
         if name in self.tags:
             self.tags[name] += seconds
 
-    def prune(self, waiting: Collection[str]) -> None:
-        """Forgets those whom it makes no difference: not waiting, and not ahead of the others."""
-        self.tags = {n: tag for n, tag in self.tags.items() if n in waiting or tag > self.floor}
+    def prune(self, waiting: Collection[str], most: int) -> None:
+        """Forgets who does not wait, but for those (`most`) who are furthest ahead of the others."""
+        ahead = [(tag, n) for n, tag in self.tags.items() if tag > self.floor and n not in waiting]
+        kept = {n: tag for n, tag in self.tags.items() if n in waiting}
+        self.tags = kept | {n: tag for tag, n in nlargest(most, ahead)}
 
 
 class Shelf:
     """Jobs that ask the same of a server and use the same models, by tenant.
 
-    `since`: when it was last served, or when its first job came.
+    `since`: when it was last served, or when its first job came. Among tenants whose turns are equal who
+    came first is served first.
     """
 
-    __slots__ = ("_lines", "_turns", "backlog_s", "count", "models", "needs", "since")
+    __slots__ = ("_entries", "_gone", "_lines", "_turns", "backlog_s", "count", "models", "needs", "since")
 
     def __init__(self, needs: Needs, models: Models, since: float) -> None:
         self.needs = needs
@@ -143,7 +158,9 @@ class Shelf:
         self.backlog_s = 0.0
         self.count = 0
         self._lines: dict[str, list[tuple[float, int, Ticket]]] = {}
-        self._turns: list[tuple[float, str]] = []
+        self._gone = 0  # of those in the lines, how many wait no more
+        self._turns: list[tuple[float, int, str]] = []
+        self._entries: dict[str, tuple[float, int]] = {}  # by tenant, the one among the turns that counts
 
     def __repr__(self) -> str:
         return f"<Shelf {self.count} jobs, {self.backlog_s:.0f} s, {', '.join(self.models) or 'no models'}>"
@@ -156,13 +173,16 @@ class Shelf:
         line = self._lines.setdefault(ticket.tenant, [])
         heappush(line, (*ticket.rank, ticket))
         if line[0][2] is ticket:
-            heappush(self._turns, (self._turn(ticket, shares), ticket.tenant))
+            self._enter(ticket.tenant, shares.tag(ticket.tenant) - ticket.boost_s, ticket.number)
 
     def drop(self, ticket: Ticket) -> None:
-        """It waits no more. Its place in the line is cleared when the line comes to it."""
+        """It waits no more. Its place in the line is cleared when it is at the front, or with many others."""
         ticket.shelf = None
         self.count -= 1
         self.backlog_s = max(self.backlog_s - ticket.cost_s, 0.0)
+        self._gone += 1
+        if self._gone > self.count + SLACK:
+            self._sweep()
 
     def next(self, shares: Shares) -> tuple[float, Ticket]:
         """The job whose turn it is, and its turn: seconds by which its tenant is ahead of its share.
@@ -171,18 +191,20 @@ class Shelf:
         """
         tags, floor = shares.tags, shares.floor
         while self._turns:
-            turn, tenant = self._turns[0]
+            turn, number, tenant = self._turns[0]
             line = self._lines.get(tenant)
             head = line[0][2] if line else None
             if head is None or head.shelf is not self:
                 head = self._head(tenant)
-                if head is None:
-                    heappop(self._turns)
-                    continue
+            if head is None or self._entries[tenant] != (turn, number):
+                heappop(self._turns)
+                continue
             now = tags.get(tenant, floor) - head.boost_s
-            if now <= turn:
+            if now < turn or (now == turn and head.number <= number):
                 return now - floor, head
-            heapreplace(self._turns, (now, tenant))  # the tenant was served elsewhere meanwhile
+            # The tenant was served meanwhile, here or on another shelf.
+            self._entries[tenant] = now, head.number
+            heapreplace(self._turns, (now, head.number, tenant))
         raise LookupError("an empty shelf")
 
     def of(self, tenant: str) -> Ticket | None:
@@ -195,11 +217,24 @@ class Shelf:
             if line[0][2].shelf is self:
                 return line[0][2]
             heappop(line)
+            self._gone -= 1
         self._lines.pop(tenant, None)
+        self._entries.pop(tenant, None)
         return None
 
-    def _turn(self, ticket: Ticket, shares: Shares) -> float:
-        return shares.tag(ticket.tenant) - ticket.boost_s
+    def _enter(self, tenant: str, turn: float, number: int) -> None:
+        self._entries[tenant] = turn, number
+        heappush(self._turns, (turn, number, tenant))
+        if len(self._turns) > 2 * len(self._entries) + SLACK:
+            self._turns = [(*entry, one) for one, entry in self._entries.items()]
+            heapify(self._turns)
+
+    def _sweep(self) -> None:
+        for tenant, line in list(self._lines.items()):
+            line[:] = [one for one in line if one[2].shelf is self]
+            heapify(line)
+            self._head(tenant)
+        self._gone = 0
 
 
 class LaneQueue:
@@ -248,7 +283,7 @@ class LaneQueue:
         """It goes to a server, and its tenant has had so much of its share."""
         shelf = ticket.shelf
         self.drop(ticket)
-        self.shares.charge(ticket.tenant, charge_s)
+        self.shares.charge(ticket.tenant, charge_s, ticket.boost_s)
         if shelf is not None and shelf.count:
             shelf.since = now
             self._rows(shelf.needs)[shelf.needs].move_to_end(shelf.models)
@@ -258,11 +293,9 @@ class LaneQueue:
         yield from self._open.items()
         yield from self._pinned.get(server, {}).items()
 
-    def longest(self, rows: Rows) -> Iterator[Shelf]:
-        """The shelves that wait longest, and those with a job that is urgent."""
-        yield from islice(rows.values(), LOOK)
-        if len(rows) > LOOK:
-            yield from [s for s in islice(self._boosted, LOOK) if rows.get(s.models) is s]
+    def urgent(self, rows: Rows) -> Iterator[Shelf]:
+        """Some of these shelves with a job that is urgent."""
+        return (shelf for shelf in islice(self._boosted, LOOK) if rows.get(shelf.models) is shelf)
 
     def is_urgent(self, shelf: Shelf) -> bool:
         """Whether a job with a priority or a deadline lies there, so that its age does not tell its turn."""
@@ -283,7 +316,7 @@ class LaneQueue:
             return
         del self._waiting[tenant]
         if len(self.shares.tags) > TENANTS + len(self._waiting):
-            self.shares.prune(self._waiting)
+            self.shares.prune(self._waiting, TENANTS // 2)
 
     def _clear(self, shelf: Shelf) -> None:
         self._boosted.pop(shelf, None)

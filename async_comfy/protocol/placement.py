@@ -22,7 +22,7 @@ from itertools import islice
 
 from async_comfy.protocol.books import Books
 from async_comfy.protocol.host import Host
-from async_comfy.protocol.lanes import LaneQueue, Rows, Shelf, Ticket
+from async_comfy.protocol.lanes import LOOK, LaneQueue, Rows, Shelf, Ticket
 
 PATIENCE = 3.0  # loads' worth of waiting that a cold start has to be worth; loading takes at most a quarter
 SPARE_PRICE = 3.0  # the same where nothing has to be unloaded for it
@@ -86,17 +86,20 @@ class Choice:
         behind_s = host.others * books.costs.usual_s
         if now - offer.ticket.came_at >= behind_s:
             return False
+        alone = (other for other in books.hosts.values() if not other.others)
         return any(
-            other.hand_s(now) < behind_s
-            for other in islice(self._books.hosts.values(), OTHERS)
-            if not other.others
-            and self._could_take(other, offer.shelf, now)
-            and self._books.open_to(queue, other)
+            other.hand_s(now) < behind_s and self._could_take(other, queue, offer.shelf, now)
+            for other in islice(alone, OTHERS)
         )
 
-    def _could_take(self, host: Host, shelf: Shelf, now: float) -> bool:
-        """Whether it could run these jobs, room aside."""
-        return host.health.takes(now) and host.fits(shelf.needs) and host.takes_models(shelf.models, now)
+    def _could_take(self, host: Host, queue: LaneQueue, shelf: Shelf, now: float) -> bool:
+        """Whether it could run these jobs of this lane, room aside."""
+        return (
+            host.health.takes(now)
+            and host.fits(shelf.needs)
+            and host.takes_models(shelf.models, shelf.needs, now)
+            and self._books.open_to(queue, host)
+        )
 
     def _lanes_for(self, host: Host) -> list[tuple[float, LaneQueue]]:
         """The lanes that wait and may use this server, the one with the least of its share first."""
@@ -122,7 +125,7 @@ class Choice:
         groups = [rows for needs, rows in queue.groups(host.name) if host.fits(needs)]
         for rows in groups:
             for models in ((), *warm):
-                if (shelf := rows.get(models)) is not None and host.takes_models(models, now):
+                if (shelf := rows.get(models)) is not None and host.takes_models(models, shelf.needs, now):
                     seen += 1
                     offer = _offer(queue, shelf, 0.0)
                     best = offer if best is None or offer.came_at < best.came_at else best
@@ -134,11 +137,20 @@ class Choice:
         return self._soonest(queue, host, best, cold), seen + len(cold)
 
     def _cold(self, queue: LaneQueue, host: Host, rows: Rows, now: float) -> Iterator[Shelf]:
-        """The shelves that would be a cold start here."""
+        """The shelves that would be a cold start here: those that wait longest, and those that are urgent."""
         held = host.warmth.sets()
-        for shelf in queue.longest(rows):
+        left = LOOK  # what it cannot take is not counted: it would hide what it can, perhaps for ever
+        for shelf in rows.values():
             models = shelf.models
-            if models and models not in held and host.takes_models(models, now):
+            if models and models not in held and host.takes_models(models, shelf.needs, now):
+                yield shelf
+                left -= 1
+                if not left:
+                    break
+        else:
+            return
+        for shelf in queue.urgent(rows):
+            if shelf.models not in held and host.takes_models(shelf.models, shelf.needs, now):
                 yield shelf
 
     # What costs is whose turn it is on a shelf, and how long it would load. Both can only make an offer
@@ -168,28 +180,25 @@ class Choice:
             if rank < least or queue.is_urgent(shelf):
                 offer = _offer(queue, shelf, self._books.costs.load_s(shelf.models, host.name))
                 rank += offer.turn_s
-                if rank < least and self._is_worth_loading(offer, price, now):
+                if rank < least and self._is_worth_loading(queue, offer, price, now):
                     best, least = offer, rank
         return best
 
-    def _is_worth_loading(self, offer: Offer, price: float, now: float) -> bool:
+    def _is_worth_loading(self, queue: LaneQueue, offer: Offer, price: float, now: float) -> bool:
         """Whether those that hold these models need longer for what waits than `price` loads take."""
-        holders = self._able_holders(offer.shelf, now)
-        if not holders or offer.came_at <= now:
+        names = self._books.holders.get(offer.shelf.models)
+        if not names or offer.came_at <= now:
             return True
-        needed = len(self._books.holders[offer.shelf.models]) * offer.load_s * price
-        backlog = offer.shelf.backlog_s
-        if backlog > needed:
-            return True
-        others_s = sum(host.others for host in holders) * self._books.costs.usual_s
-        return backlog + others_s + sum(host.hand_s(now) for host in holders) > needed
-
-    def _able_holders(self, shelf: Shelf, now: float) -> list[Host]:
-        """Some of the servers that hold these models and may be given such a job."""
-        hosts = [
-            self._books.hosts[name] for name in islice(self._books.holders.get(shelf.models, ()), WARM_LOOK)
-        ]
-        return [host for host in hosts if self._could_take(host, shelf, now)]
+        costs, price_s = self._books.costs, price * offer.load_s
+        # Of many holders some are looked at; they have as large a part of the backlog to do.
+        more_s = offer.shelf.backlog_s * min(WARM_LOOK / len(names), 1.0)
+        able = False
+        for name in islice(names, WARM_LOOK):
+            host = self._books.hosts[name]
+            if self._could_take(host, queue, offer.shelf, now):
+                able = True
+                more_s += host.others * costs.usual_s + host.hand_s(now) - price_s
+        return more_s > 0 or not able
 
     def _stick(self, queue: LaneQueue, host: Host, offer: Offer) -> None:
         """A tenant that was served here last goes before its turn, by `STICKY_S` at most."""
@@ -205,15 +214,18 @@ class Choice:
         """The idle servers that suit a new job, the best first."""
         models, needs = ticket.footprint.models, ticket.needs
         idle = self._books.idle
-        named: list[str] = [] if needs.server is None else [needs.server]
-        if not named:
-            home = self._books.homes.get((ticket.tenant, ticket.lane)) if ticket.tenant else None
-            named = [home] if home is not None else []
-            named += [name for name in islice(self._books.holders.get(models, ()), WARM_LOOK) if name in idle]
+        if needs.server is not None:
+            return [idle[needs.server]] if needs.server in idle else []
+        home = self._books.homes.get((ticket.tenant, ticket.lane)) if ticket.tenant else None
+        named = [home] if home is not None else []
+        named += [name for name in islice(self._books.holders.get(models, ()), WARM_LOOK) if name in idle]
         found = [idle[name] for name in named if name in idle and idle[name].fits(needs)]
-        cold = (host for host in idle.values() if host.fits(needs) and host.takes_models(models, now))
-        found += sorted(islice(cold, SUITORS), key=disturbance)
-        return found
+        able = (host for host in idle.values() if host.fits(needs) and host.takes_models(models, needs, now))
+        cold = list(islice((host for host in able if not host.others), SUITORS))
+        if len(cold) < SUITORS:
+            strange = (host for host in idle.values() if host.others and host.fits(needs))
+            cold += islice((host for host in strange if host.takes_models(models, needs, now)), SUITORS)
+        return found + sorted(cold, key=disturbance)
 
 
 def _offer(queue: LaneQueue, shelf: Shelf, load_s: float) -> Offer:

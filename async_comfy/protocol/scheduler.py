@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from async_comfy.protocol import explanation
 from async_comfy.protocol.books import Books, Counters
 from async_comfy.protocol.costs import Costs
-from async_comfy.protocol.health import PART, Condition
+from async_comfy.protocol.health import PART
 from async_comfy.protocol.host import Hand, Host, Placement
 from async_comfy.protocol.lanes import Lane, LaneQueue, Models, Needs, Ticket
 from async_comfy.protocol.placement import Choice, Offer, disturbance
@@ -112,23 +112,36 @@ class Scheduler:
         self._books.limit(lanes, depth, ahead_s)
 
     def lacks(self, name: str, things: frozenset[str], now: float) -> None:
-        """It refused a prompt because it does not have these node classes or files."""
+        """It refused a prompt because it does not have these node classes or files.
+
+        Where a job waits that nobody else has them for, it is asked again: what it says is that job's end.
+        """
         if (host := self.hosts.get(name)) is not None:
             host.lack(things, now)
+            if self._wanted_in_vain(things):
+                host.forgive(now, things)
+                self._books.look(host, now)
 
     def failed_with(self, placement: Placement, now: float, *, died: bool = False) -> None:
-        """A prompt failed there: that says something of the server only where such work is known to succeed.
+        """A prompt failed there, or the server `died` of it: after the second one others get these models.
 
-        `died`: the server died while it ran, which says something in any case.
+        For a while only, and a short one where such work is not known to succeed anywhere. Where more than
+        half of the fleet fails with these models, it is not the servers: the prompts are wrong. Prompts
+        without models have nothing in common that a server could be bad at.
         """
         host, print_ = self.hosts.get(placement.host), placement.ticket.footprint
-        if host is not None and (died or self.costs.knows(print_.shape)):
-            host.failed_with(print_.models, now, died=died)
+        if host is None or not print_.models:
+            return
+        host.failed_with(print_.models, now, died=died, sure=self.costs.knows(print_.shape))
+        if sum(one.avoids(print_.models, now) for one in self.hosts.values()) > PART * len(self.hosts):
+            for one in self.hosts.values():
+                one.acquit(print_.models)
+                self._books.look(one, now)
 
     def submit(self, ticket: Ticket, now: float) -> None:
         """A job waits from now on. Raises: KeyError where its lane is not known."""
         queue = self.lanes[ticket.lane]
-        if not queue.count and not queue.placed:
+        if not queue.count:
             self.shares.come(ticket.lane)
         ticket.cost_s = self.costs.run_s(ticket.footprint.shape)
         queue.put(ticket)
@@ -143,14 +156,16 @@ class Scheduler:
         return True
 
     def ended(self, ticket: Ticket, host_name: str, now: float, *, ran_s: float | None = None) -> float:
-        """A job left its server; how many seconds of it were loading. `ran_s`: its run, if it completed."""
+        """A job left its server; how many seconds of it were loading. `ran_s`: its run, if that is known."""
         host = self.hosts.get(host_name)
-        hand = host.hand.pop(ticket, None) if host is not None else None
-        if host is None or hand is None:
+        if host is None or ticket not in host.hand:
             return 0.0
+        first = next(iter(host.hand)) is ticket
+        hand = host.hand.pop(ticket)
         self.counters.cold += hand.placement.cold and hand.ran
-        for later in host.hand.values():
-            later.since = now
+        if first:
+            for later in host.hand.values():
+                later.since = now
         queue = self.lanes[ticket.lane]
         queue.placed[host.name] -= 1
         if not queue.placed[host.name]:
@@ -159,16 +174,20 @@ class Scheduler:
         if ran_s is not None:
             host.worked_with(ticket.footprint.models)
             loaded_s = self._books.learn(host, hand, ran_s)
-            self._books.correct(ticket, ran_s - hand.cost_s)
+            self._books.correct(hand, ran_s - hand.cost_s)
+        else:
+            # Cancelled, failed, lost, refused, all cached: at most the time that it was there counts.
+            used_s = now - hand.since if first and hand.ran else 0.0
+            self._books.correct(hand, min(used_s - hand.cost_s, 0.0))
         self._books.look(host, now)
         return loaded_s
 
     def never_ran(self, placement: Placement) -> None:
         """It was refused there, or never got there: its models were not loaded."""
         host, models = self.hosts.get(placement.host), placement.ticket.footprint.models
+        if host is not None and placement.ticket in host.hand:
+            host.hand[placement.ticket].ran = False
         if host is not None and placement.cold:
-            if placement.ticket in host.hand:
-                host.hand[placement.ticket].ran = False
             host.stint_until = 0.0
             self._books.forget_warm(host)
             host.warmth.drop(models)
@@ -184,7 +203,7 @@ class Scheduler:
         host = self.hosts.get(name)
         if host is None:
             return False
-        out = sum(one.health.condition(now) is Condition.EJECTED for one in self.hosts.values())
+        out = sum(now < one.health.ejected_until for one in self.hosts.values() if one is not host)
         ejected = host.health.failed(now, may_eject=out + 1 <= PART * len(self.hosts))
         self.counters.ejected += ejected
         self._books.look(host, now)
@@ -222,16 +241,15 @@ class Scheduler:
                 while host is not None and (found := self._next(host, now)):
                     yield found
             if books.new:
-                yield from self._court(books.new.pop(), now)
+                yield from self._court(books.new.popleft(), now)
 
     def reconsider(self, now: float) -> None:
         """Time has passed: who was left idle or ejected is looked at again by the next `decide`."""
-        if not self.waiting:
-            return
+        waiting = self.waiting
         for host in self.hosts.values():
             if host.lacks:
                 host.forgive(now)
-            if self._books.refresh(host, now):
+            if waiting and self._books.refresh(host, now):
                 self._books.looked[host.name] = None
 
     def explain(self, ticket: Ticket, now: float) -> str:
@@ -251,9 +269,22 @@ class Scheduler:
         able = [h for h in self.hosts.values() if h.health.takes(now) and not h.misses(needs, models)]
         return [host.name for host in sorted(able, key=disturbance)]
 
-    def can_ever(self, needs: Needs, models: Models) -> bool:
-        """Whether any server of the fleet, up or down, could run it as far as is known."""
-        return any(not host.misses(needs, models) for host in self.hosts.values())
+    def can_ever(self, needs: Needs, models: Models, lane: str | None = None) -> bool:
+        """Whether any server of the fleet, up or down, could run it (in this lane) as far as is known."""
+        return any(
+            not host.misses(needs, models)
+            for host in self.hosts.values()
+            if lane is None or host.lanes is None or lane in host.lanes
+        )
+
+    def _wanted_in_vain(self, things: frozenset[str]) -> bool:
+        """Whether a job waits for these that no server is believed to have."""
+        return any(
+            not things.isdisjoint((*shelf.needs.classes, *shelf.models))
+            and not self.can_ever(shelf.needs, shelf.models, name)
+            for name, queue in self.lanes.items()
+            for shelf in queue.shelves()
+        )
 
     def _court(self, ticket: Ticket, now: float) -> Iterator[Placement]:
         """Asks the idle servers that suit a new job best, until it is placed."""
@@ -287,11 +318,11 @@ class Scheduler:
             others=host.others,
         )
         cost_s = run_s + offer.load_s
-        share_s = cost_s / max(self._books.ready, 1)
-        queue.take(ticket, now, share_s)
-        self.shares.charge(queue.lane.name, share_s / queue.lane.weight)
+        of_tenant, of_lane = self._books.rates(queue)
+        queue.take(ticket, now, cost_s * of_tenant)
+        self.shares.charge(queue.lane.name, cost_s * of_lane)
         queue.placed[host.name] = queue.placed.get(host.name, 0) + 1
-        host.hand[ticket] = Hand(placement, cost_s, now)
+        host.hand[ticket] = Hand(placement, cost_s, now, of_tenant, of_lane)
         if models not in host.warmth:
             host.stint_until = now + offer.stint_s
         self._books.use(host, models)

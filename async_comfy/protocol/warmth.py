@@ -17,6 +17,7 @@ Models = tuple[str, ...]
 class Standing(StrEnum):
     """What is believed of a set of models at one server."""
 
+    LATEST = "latest"  # warm, and used last: nothing can have taken its room since
     WARM = "warm"
     GONE = "gone"  # it was warm, and others took its room
     NEW = "new"  # never used there, as far as is known
@@ -25,12 +26,13 @@ class Standing(StrEnum):
 class Warmth:
     """The sets of models of one server, the longest unused first."""
 
-    __slots__ = ("_learns", "_seen", "room")
+    __slots__ = ("_doubted", "_learns", "_seen", "room")
 
     def __init__(self, room: int | None = None) -> None:
         self.room = room or ROOM
         self._learns = room is None
         self._seen: OrderedDict[Models, None] = OrderedDict()
+        self._doubted: Models | None = None  # what was used last, and yet took as long as a cold start
 
     def __repr__(self) -> str:
         return f"<Warmth {len(self.sets())} of {self.room}>"
@@ -57,23 +59,34 @@ class Warmth:
         if models:
             self._seen[models] = None
             self._seen.move_to_end(models)
-        while len(self._seen) > MOST_ROOM:
+        while len(self._seen) > max(MOST_ROOM, self.room):
             self._seen.popitem(last=False)
 
     def standing(self, models: Models) -> Standing:
         """What is believed of these models now."""
+        if not models or models == next(reversed(self._seen), None):
+            return Standing.LATEST
         if models in self:
             return Standing.WARM
         return Standing.GONE if models in self._seen else Standing.NEW
 
-    def learn(self, standing: Standing, *, was_cold: bool) -> None:
-        """What a run told of the room, given what was believed before it."""
-        if not self._learns:
-            return
-        if standing is Standing.WARM and was_cold:
+    def learn(self, models: Models, standing: Standing, *, was_cold: bool) -> bool:
+        """What a run told, given what was believed before it; whether it was a cold start after all.
+
+        Used last, and yet slow: somebody unloaded everything. A second time in a row it is no load: the work
+        itself has become slower.
+        """
+        if standing is Standing.LATEST:
+            if was_cold and self._doubted == models:
+                return False
+            self._doubted = models if was_cold else None
+            if was_cold:
+                self._lose_before(models)
+        elif standing is Standing.WARM and was_cold and self._learns:
             self.room = max(1, self.room - 1)
-        elif standing is Standing.GONE and not was_cold:
+        elif standing is Standing.GONE and not was_cold and self._learns:
             self.room = min(MOST_ROOM, self.room + 1)
+        return was_cold
 
     def resize(self, room: int | None) -> None:
         """So much room from now on; None: to be learned."""
@@ -87,3 +100,8 @@ class Warmth:
     def forget(self) -> None:
         """The server was restarted or freed: nothing is warm."""
         self._seen.clear()
+
+    def _lose_before(self, models: Models) -> None:
+        """What was used before these is gone."""
+        while self._seen and next(iter(self._seen)) != models:
+            self._seen.popitem(last=False)

@@ -5,7 +5,7 @@ import pytest
 from async_comfy.protocol.costs import Costs
 from async_comfy.protocol.failover import Attempt, Ending, Retry, after, is_poison
 from async_comfy.protocol.footprint import Footprint, footprint
-from async_comfy.protocol.health import EJECTED_S, FAILURES, Condition, Health
+from async_comfy.protocol.health import EJECTED_S, FAILURES, LONGEST_S, REST_S, Condition, Health
 from async_comfy.protocol.host import Host
 from async_comfy.protocol.ledger import Histogram, Ledger, Metric
 from async_comfy.protocol.scheduler import Scheduler
@@ -42,7 +42,9 @@ STALLED = Attempt("a", Ending.STALLED, begun=True)
         ([Attempt("a", Ending.CANCELLED, begun=True)], 5, False),
         ([Attempt("a", Ending.LACKING)], "never", True),
         ([Attempt("a", Ending.UNREACHED)], "never", True),
+        ([Attempt("a", Ending.UNREACHED)] * 20, "never", True),
         ([Attempt("a", Ending.UNREACHED)] * 21, "if_lost", False),
+        ([UNBEGUN] * 5, "never", True),
         ([UNBEGUN] * 6, "never", False),
     ],
 )
@@ -57,6 +59,9 @@ def test_a_retry_goes_elsewhere() -> None:
         follows = after([attempt], 3)
         assert follows is not None
         assert follows.without == {"a"}
+    lacking = after([Attempt(name, Ending.LACKING) for name in "ab"], "never")
+    assert lacking is not None
+    assert lacking.without == {"a", "b"}
 
 
 def test_memory_frees_first_and_then_wants_more() -> None:
@@ -75,6 +80,7 @@ def test_memory_frees_first_and_then_wants_more() -> None:
 def test_poison_needs_two_different_servers() -> None:
     """One server that dies twice is that server's trouble."""
     assert not is_poison([BEGUN, BEGUN])
+    assert not is_poison([BEGUN, Attempt("b", Ending.LOST)])
     assert is_poison([BEGUN, Attempt("b", Ending.LOST, begun=True)])
 
 
@@ -90,6 +96,60 @@ def test_ejection_grows_and_one_failure_suffices_after_it() -> None:
     assert health.failed(EJECTED_S + 1, may_eject=True)
     assert health.condition(2 * EJECTED_S) is Condition.EJECTED
     assert health.takes(EJECTED_S + 1 + 2 * EJECTED_S)
+
+
+def test_ejections_grow_to_a_bound_and_shrink_with_health() -> None:
+    """So much more each time, five minutes at most; each prompt that goes well takes one back."""
+    health, now, lengths = Health(), 0.0, []
+    health.joined()
+    for _ in range(30):
+        while not health.failed(now, may_eject=True):
+            now += 1.0
+        lengths.append(health.ejected_until - now)
+        now = health.ejected_until
+    assert lengths[:3] == [EJECTED_S, 2 * EJECTED_S, 3 * EJECTED_S]
+    assert max(lengths) == lengths[-1] == LONGEST_S
+    for _ in range(29):
+        health.worked()
+    assert [health.failed(now, may_eject=True) for _ in range(FAILURES)] == [False, False, True]
+    assert health.ejected_until - now == 2 * EJECTED_S
+
+
+def test_failures_count_in_a_row_and_rests_double() -> None:
+    """A prompt that goes well begins the count anew and ends the rest; the rests are bounded."""
+    health = Health()
+    health.joined()
+    health.worked()
+    for _ in range(5):
+        assert not any(health.failed(0.0, may_eject=True) for _ in range(FAILURES - 1))
+        assert not health.takes(0.0)
+        health.worked()
+        assert health.takes(0.0)
+    rests = []
+    for _ in range(12):
+        health.failed(0.0, may_eject=False)
+        rests.append(health.rests_until)
+    assert rests[:4] == [REST_S, 2 * REST_S, 4 * REST_S, 8 * REST_S]
+    assert rests[-1] == EJECTED_S
+    assert health.takes(EJECTED_S)
+
+
+def test_who_comes_back_is_tried_with_one_prompt() -> None:
+    """After a silence, a new connection or an ejection: alone at first, trusted again when that went well."""
+    health = Health()
+    for trouble in (health.left, health.stalled):
+        health.joined()
+        health.worked()
+        assert health.condition(0.0) is Condition.READY
+        trouble()
+        assert not health.takes(0.0)
+        health.joined()
+        assert health.takes(0.0)
+        assert health.condition(0.0) is Condition.PROBING
+    health.worked()
+    health.stalled()
+    health.stuck = False
+    assert health.condition(0.0) is Condition.PROBING
 
 
 def test_a_death_is_one_failure_however_many_jobs_it_takes_along() -> None:

@@ -1,40 +1,10 @@
 """Placement: what is chosen, what it is weighed against, and that nothing starves."""
 
-from itertools import count
-
 from async_comfy.protocol.footprint import Footprint
-from async_comfy.protocol.host import LACKS_S, Host, Placement
+from async_comfy.protocol.host import LACKS_S
 from async_comfy.protocol.lanes import Lane, Needs, Ticket, boost_s
 from async_comfy.protocol.placement import PATIENCE
-from async_comfy.protocol.scheduler import Scheduler
-
-_numbers = count()
-
-
-def ticket(model: str = "", at: float = 0.0, **more: object) -> Ticket:
-    models = (model,) if model else ()
-    return Ticket(next(_numbers), Footprint(hash(model), models), Needs(), at, **more)  # type: ignore[arg-type]  # whatever a ticket takes
-
-
-def fleet(size: int, lanes: tuple[Lane, ...] = (), room: int | None = 1) -> Scheduler:
-    scheduler = Scheduler(lanes)
-    for number in range(size):
-        scheduler.add(Host(f"gpu{number}", room=room))
-        scheduler.joined(f"gpu{number}", 0.0)
-    assert list(scheduler.decide(0.0)) == []
-    return scheduler
-
-
-def put(scheduler: Scheduler, *tickets: Ticket, now: float = 0.0) -> list[Placement]:
-    for one in tickets:
-        scheduler.submit(one, now)
-    return list(scheduler.decide(now))
-
-
-def end(scheduler: Scheduler, placement: Placement, now: float, ran_s: float = 2.0) -> list[Placement]:
-    scheduler.worked(placement.host)
-    scheduler.ended(placement.ticket, placement.host, now, ran_s=ran_s)
-    return list(scheduler.decide(now))
+from tests.pool.steps import end, fleet, put, ticket
 
 
 def test_warm_models_are_preferred_to_the_order_of_coming() -> None:

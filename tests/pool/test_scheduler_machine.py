@@ -1,5 +1,6 @@
 """Whatever happens in whatever order, the scheduler keeps its promises."""
 
+import math
 from collections import Counter
 
 from hypothesis import strategies as st
@@ -123,6 +124,67 @@ class Machine(RuleBasedStateMachine):
         self.now += seconds
         self.scheduler.reconsider(self.now)
         self.decide()
+        self.no_server_idles_beside_a_job_that_it_could_begin()
+
+    @rule(server=st.sampled_from(SERVERS), things=st.sampled_from([{"a"}, {"lora"}, {"a", "b"}]))
+    def lacks(self, server: str, things: set[str]) -> None:
+        self.scheduler.lacks(server, frozenset(things), self.now)
+        self.decide()
+
+    @rule(server=st.sampled_from(SERVERS))
+    def fails(self, server: str) -> None:
+        self.scheduler.failed(server, self.now)
+        self.decide()
+
+    @rule(data=st.data(), died=st.booleans())
+    def fails_with(self, data: st.DataObject, died: bool) -> None:
+        if self.placed:
+            ticket = data.draw(st.sampled_from(sorted(self.placed, key=lambda one: one.number)))
+            placement = self.placed.pop(ticket)
+            self.scheduler.ended(ticket, placement.host, self.now)
+            self.scheduler.failed_with(placement, self.now, died=died)
+            self.decide()
+
+    @rule(data=st.data())
+    def refused(self, data: st.DataObject) -> None:
+        if self.placed:
+            ticket = data.draw(st.sampled_from(sorted(self.placed, key=lambda one: one.number)))
+            placement = self.placed.pop(ticket)
+            self.scheduler.never_ran(placement)
+            self.scheduler.ended(ticket, placement.host, self.now)
+            self.decide()
+
+    @rule(server=st.sampled_from(SERVERS), room=st.sampled_from([None, 1, 3]))
+    def amend(self, server: str, room: int | None) -> None:
+        host = self.scheduler.hosts[server]
+        self.scheduler.amend(server, self.now, host.labels, None, room, 0)
+        self.decide()
+
+    @rule(server=st.sampled_from(SERVERS))
+    def replaced(self, server: str) -> None:
+        """Another machine of the same name; what the old one had is lost."""
+        host = self.scheduler.hosts[server]
+        self.scheduler.remove(server)
+        for ticket in list(host.hand):
+            del self.placed[ticket]
+            assert self.scheduler.ended(ticket, server, self.now) == 0.0
+        self.scheduler.add(Host(server, labels=host.labels))
+        self.decide()
+
+    @rule(weight=st.sampled_from([0.01, 1.0, 50.0]), depth=st.integers(1, DEPTH))
+    def limits(self, weight: float, depth: int) -> None:
+        self.scheduler.limit((*LANES[:2], Lane("batch", weight=weight)), depth, 1.0)
+        self.decide()
+
+    def no_server_idles_beside_a_job_that_it_could_begin(self) -> None:
+        """Warm there, or without models; nobody else's prompts in the way; and no ceiling."""
+        for host in self.scheduler.hosts.values():
+            if host.hand or host.others or not host.health.takes(self.now):
+                continue
+            for ticket in self.waiting:
+                models = ticket.footprint.models
+                able = host.fits(ticket.needs) and host.takes_models(models, ticket.needs, self.now)
+                assert not (able and ticket.lane != "video" and models in host.warmth), (host, ticket)
 
     def decide(self) -> None:
         for placement in self.scheduler.decide(self.now):
@@ -154,9 +216,46 @@ class Machine(RuleBasedStateMachine):
         assert len(videos) <= 1
 
     @invariant()
+    def half_of_the_fleet_is_not_ejected(self) -> None:
+        hosts = self.scheduler.hosts.values()
+        assert sum(self.now < host.health.ejected_until for host in hosts) <= len(SERVERS) / 2
+
+    @invariant()
+    def the_books_agree_with_the_servers(self) -> None:
+        """Who holds what, who is idle, what of which lane is where."""
+        scheduler, books = self.scheduler, self.scheduler._books
+        held = {
+            (models, host.name)
+            for host in scheduler.hosts.values()
+            if host.health.connected
+            for models in host.warmth.sets()
+        }
+        assert held == {(models, name) for models, names in books.holders.items() for name in names}
+        at = Counter((ticket.lane, one.host) for ticket, one in self.placed.items())
+        assert at == {(n, host): c for n, q in scheduler.lanes.items() for host, c in q.placed.items()}
+        assert all(books.idle[name] is scheduler.hosts.get(name) for name in books.idle)
+        assert books.ready == sum(host.health.connected for host in scheduler.hosts.values())
+
+    @invariant()
+    def shares_are_kept(self) -> None:
+        """Finite, with a tag for whoever waits, and never more given back than was taken."""
+        for queue in self.scheduler.lanes.values():
+            waiting = Counter(ticket.tenant for ticket in self.waiting if ticket.lane == queue.lane.name)
+            assert queue._waiting == waiting
+            assert queue.shares.tags.keys() >= waiting.keys()
+            assert all(math.isfinite(tag) and tag > -1e-6 for tag in queue.shares.tags.values())
+        assert all(math.isfinite(tag) and tag > -1e-6 for tag in self.scheduler.shares.tags.values())
+
+    @invariant()
     def it_explains(self) -> None:
+        """Every server in one line; of one that cannot take it, or takes nothing, no room is told."""
         for ticket in list(self.waiting)[:2]:
-            assert "waits" in self.scheduler.explain(ticket, self.now)
+            head, *lines = self.scheduler.explain(ticket, self.now).splitlines()
+            assert "waits" in head
+            for line, host in zip(lines, self.scheduler.hosts.values(), strict=True):
+                assert line.startswith(f"  {host.name}: ")
+                if host.misses(ticket.needs, ticket.footprint.models) or not host.health.takes(self.now):
+                    assert "has room" not in line
 
     def teardown(self) -> None:
         """With all servers well and time enough, everything that waits is placed."""

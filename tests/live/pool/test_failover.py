@@ -3,17 +3,22 @@
 import asyncio
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from async_comfy import CallerError, Lost, OutOfMemory, Rejected, Workflow
+from async_comfy._live.endings import may_have_begun
 from async_comfy._live.fleet import Server
 from async_comfy._live.pool import Pool
 from async_comfy._live.pool_job import PoolJob
 from async_comfy.protocol import costs
 from async_comfy.protocol.failover import Ending, Retry
+from async_comfy.protocol.job import State
 from async_comfy.protocol.lanes import Lane
 from async_comfy.testing import ServerProcess, SimulatedServer
 from tests.live.pictures import diffusion, picture
@@ -312,3 +317,83 @@ async def test_what_no_server_can_ever_take_is_said_at_once() -> None:
                 with pytest.raises(CallerError, match=said):
                     await pool.submit(picture(20), **options)
             assert (await pool.run(picture(20), vram_gb=20)).server.rstrip("/") == big.url
+
+
+@pytest.mark.parametrize(("state", "begun"), [(State.LOST, False), (State.CANCELLED, True)])
+def test_what_we_stopped_after_a_gap_may_have_begun(state: State, begun: bool) -> None:
+    """A process that died and is back at once ran nothing in between; one that lived may have."""
+    life = SimpleNamespace(run=None, gap=True, state=state)
+    job: Any = SimpleNamespace(inner=SimpleNamespace(life=life), sent_id="one")
+    member: Any = SimpleNamespace(quick=True)
+    assert may_have_begun(job, member) is begun
+
+
+async def test_what_a_server_did_between_its_last_word_and_its_death_nobody_knows() -> None:
+    """Its socket broke, it answered, and then it died: what it had may have begun, and is not sent again."""
+    async with SimulatedServer() as dying, SimulatedServer() as other:
+        async with Pool([dying.url, other.url]) as pool:
+            dying.hold("prompt")
+            job = await pool.submit(picture(27), server=name(dying))
+            await until(lambda: job.state == "queued")
+            job.needs = job.ticket.needs = replace(job.needs, server=None)  # it may go anywhere from now on
+            dying.faults.answer(lambda request: request.path.endswith("/ws"), 503, times=1000)
+            asked = dying.requests.count("GET", "/prompt")
+            await dying.drop_sockets()
+            await dying.until(lambda: dying.requests.count("GET", "/prompt") > asked + 1)
+            await dying.crash()
+            with pytest.raises(Lost):
+                await job
+        assert not other.executions
+
+
+async def test_what_ran_out_of_memory_does_not_wait_for_a_server_that_goes() -> None:
+    """A server that is drained or dead is not the one to try again: the bigger card is, at once."""
+    hungry = picture(21)
+    between = hungry.add("ProbeOOM", image=hungry["Paper"][0])
+    hungry["Out"].inputs["images"] = between[0]
+    async with SimulatedServer() as small, SimulatedServer() as big:
+        cards = [Server(small.url, "small", vram_gb=8), Server(big.url, "big", vram_gb=24)]
+        async with Pool(cards) as pool:
+            small.hold("node")
+            big.hold("prompt")
+            filler = await pool.submit(picture(22), server="big")
+            job = await pool.submit(hungry)
+            await small.until_at("node")
+            leaving = asyncio.create_task(pool.remove("small"))
+            await until(lambda: pool.stats().servers[0].state == "draining")
+            small.release()
+            await leaving
+            big.release()
+            with pytest.raises(OutOfMemory):
+                await job
+            await filler
+    assert [attempt.server for attempt in job.attempts] == ["small", "big", "big"]
+
+
+async def test_what_waits_for_memory_is_let_go_when_its_server_drains() -> None:
+    """It waits to run there once more, behind another one, when the server is drained: it goes elsewhere."""
+    hungry = picture(23)
+    between = hungry.add("ProbeOOM", image=hungry["Paper"][0])
+    hungry["Out"].inputs["images"] = between[0]
+    async with SimulatedServer() as small, SimulatedServer() as big, Pool([small.url]) as stranger:
+        cards = [Server(small.url, "small", vram_gb=8), Server(big.url, "big", vram_gb=24)]
+        async with Pool(cards) as pool:
+            small.hold("node")
+            big.hold("prompt")
+            filler = await pool.submit(picture(24), server="big")
+            job = await pool.submit(hungry)
+            await small.until_at("node")
+            behind = await pool.submit(picture(25), server="small", priority=100)
+            theirs = await stranger.submit(picture(26))
+            await until(lambda: theirs.state == "queued")
+            small.advance(2)
+            await until(lambda: len(job.attempts) == 1)
+            await until(lambda: job.state == "waiting" and behind.state != "waiting")
+            draining = asyncio.create_task(pool.drain("small"))
+            await until(lambda: pool.stats().servers[0].state == "draining")
+            big.release()
+            with pytest.raises(OutOfMemory):
+                await job
+            small.release()
+            await asyncio.gather(draining, behind, theirs, filler)
+    assert [attempt.server for attempt in job.attempts] == ["small", "big", "big"]

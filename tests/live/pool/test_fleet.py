@@ -1,14 +1,16 @@
 """Fleet files and discovery: what is read, what is refused in which words, who joins and who leaves."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from async_comfy import CallerError, Unreachable
+from async_comfy import CallerError, ComfyError, Lost, Unreachable
 from async_comfy._live import discovery, roster
 from async_comfy._live.fleet import Fleet, Server
 from async_comfy._live.pool import Pool
+from async_comfy.protocol.lanes import Lane
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import picture
 from tests.live.pool.test_pool import name
@@ -151,6 +153,23 @@ async def test_an_empty_answer_does_not_empty_the_fleet() -> None:
         assert (await pool.run(picture(5))).files
 
 
+async def test_what_keeps_the_fleet_as_it_is_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that stays broken does not fill the log; broken anew, it is said anew."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as server:
+        good = f'[[server]]\nurl = "{server.url}"\n'
+        path.write_text(good)
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            for text in ("[[", "[[", good, "[[", "depth = 0", "depth = 0"):
+                _rewrite(path, text)
+                await pool.discover(look)
+    said = [record.message for record in caplog.records if "stays as it is" in record.message]
+    assert ["no TOML" in one for one in said] == [True, True, False]
+
+
 async def test_a_drain_in_the_file_is_heeded_until_it_is_taken_back(tmp_path: Path) -> None:
     """`drain = true` gives a server nothing new and leaves it what it has; without, it takes jobs again."""
     path = tmp_path / "fleet.toml"
@@ -241,6 +260,24 @@ async def test_another_address_or_credential_is_used_once_the_old_one_is_empty(
             assert "hush" not in repr(pool.stats())
 
 
+async def test_a_drain_by_a_call_outlives_a_new_address(tmp_path: Path) -> None:
+    """What was drained by hand is not given jobs because its entry changed; `resume` takes it back."""
+    path = tmp_path / "fleet.toml"
+    async with SimulatedServer() as old, SimulatedServer() as new, SimulatedServer() as other:
+        plain = f'[[server]]\nurl = "{other.url}"\nname = "other"\n[[server]]\nname = "one"\nurl = '
+        path.write_text(f'{plain}"{old.url}"\n')
+        look = discovery.in_file(path)
+        async with Pool.from_file(path, follow=False) as pool:
+            await until(lambda: _states(pool) == {"other": "probing", "one": "probing"})
+            await pool.drain("one")
+            _rewrite(path, f'{plain}"{new.url}"\n')
+            await pool.discover(look)
+            await new.until(lambda: new.open_sockets)
+            assert _states(pool)["one"] == "draining"
+            pool.resume("one")
+            assert (await pool.run(picture(1), server="one")).server.rstrip("/") == new.url
+
+
 async def test_jobs_at_an_address_that_is_gone_do_not_keep_the_new_one_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,3 +299,120 @@ async def test_jobs_at_an_address_that_is_gone_do_not_keep_the_new_one_away(
 
 def _states(pool: Pool) -> dict[str, str]:
     return {server.name: server.state for server in pool.stats().servers}
+
+
+@pytest.mark.parametrize("when", ["at once", "on its way", "queued"])
+async def test_what_is_taken_out_at_once_is_stopped_before_it_goes_elsewhere(when: str) -> None:
+    """Without draining: what a server has is taken back from it, wherever it is, and runs exactly once."""
+    async with SimulatedServer() as gone, SimulatedServer() as kept, Pool([gone.url, kept.url]) as pool:
+        kept.hold("prompt")
+        filler = await pool.submit(picture(1), server=name(kept))
+        gone.hold("prompt")
+        if when == "on its way":
+            gone.faults.slow(("POST", "/prompt"), 0.2)
+        job = await pool.submit(picture(2))
+        assert job.server == name(gone)
+        if when == "on its way":
+            await gone.until(lambda: gone.requests.count("POST", "/prompt"))
+        elif when == "queued":
+            await until(lambda: job.state == "queued")
+        await pool.remove(name(gone), drain=False)
+        kept.release()
+        assert (await job).server.rstrip("/") == kept.url
+        await filler
+        gone.release()
+        await gone.until_idle()
+    assert not gone.executions
+    assert [attempt.begun for attempt in job.attempts] == [False, True]
+
+
+async def test_what_ran_where_a_server_is_taken_out_is_stopped_there() -> None:
+    """Begun, and its policy allows another run: only once the first is over."""
+    async with SimulatedServer() as gone, SimulatedServer() as kept, Pool([gone.url, kept.url]) as pool:
+        kept.hold("prompt")
+        filler = await pool.submit(picture(1), server=name(kept))
+        gone.hold("node")
+        job = await pool.submit(picture(2), retry="if_lost")
+        await gone.until_at("node")
+        leaving = asyncio.create_task(pool.remove(name(gone), drain=False))
+        await gone.until(lambda: any("cancel" in request.path for request in gone.requests))
+        gone.release()
+        await leaving
+        kept.release()
+        await asyncio.gather(job, filler)
+        first = gone.history(job.attempts[0].prompt_id)
+    assert first is not None
+    assert first["status"]["status_str"] == "error"  # interrupted
+
+
+async def test_what_waits_for_a_server_that_is_taken_out_is_told_so() -> None:
+    """It never began, and it may be submitted again: that is what it says."""
+    async with SimulatedServer() as gone, SimulatedServer() as kept, Pool([gone.url, kept.url]) as pool:
+        gone.hold("prompt")
+        first = await pool.submit(picture(1), server=name(gone))
+        second = await pool.submit(picture(2), server=name(gone))
+        leaving = [asyncio.create_task(pool.remove(name(gone))) for _ in range(2)]
+        await until(lambda: _states(pool)[name(gone)] == "draining")
+        gone.release()
+        await asyncio.gather(*leaving, first)
+        with pytest.raises(Lost, match="taken out of the pool") as lost:
+            await second
+        assert "Submit it again" in lost.value.hint
+
+
+async def test_servers_are_known_by_what_people_write() -> None:
+    """A URL with and without a slash, in capitals, with a password; a host that is two servers is neither."""
+    async with SimulatedServer() as one, SimulatedServer() as two, Pool([one.url, two.url]) as pool:
+        written = (one.url, f"{one.url}/", f"HTTP://{name(one)}", one.url.replace("//", "//me:hush@"))
+        for url in written:
+            assert (await pool.run(picture(1), server=url)).server.rstrip("/") == one.url
+        with pytest.raises(CallerError, match="may be any of"):
+            await pool.submit(picture(2), server="127.0.0.1")
+        with pytest.raises(CallerError, match="There is no server") as unknown:
+            await pool.submit(picture(3), server=f"http://me:hush@{name(one)}/x")
+        assert f"Did you mean '{name(one)}'?" in str(unknown.value)
+        assert "hush" not in str(unknown.value)
+
+
+@pytest.mark.parametrize(
+    "stats",
+    ['{"devices": 5}', '{"devices": [{"vram_total": 1e400}]}', '{"devices": [{"vram_total": -5}]}', "[1]"],
+)
+async def test_odd_numbers_of_a_server_keep_nobody_away(stats: str) -> None:
+    """/system_stats that says nothing sensible says nothing: the server takes jobs."""
+    json = {"Content-Type": "application/json"}
+    async with SimulatedServer() as server:
+        server.faults.answer(("GET", "/system_stats"), 200, stats, headers=json, times=10)
+        async with asyncio.timeout(10), Pool([server.url]) as pool:
+            assert (await pool.run(picture(1))).files
+            assert pool.stats().servers[0].vram_bytes == 0
+
+
+async def test_an_option_that_no_session_has_is_told() -> None:
+    """Opening says which, and does not wait for ever."""
+    async with SimulatedServer() as server, asyncio.timeout(10):
+        with pytest.raises(ComfyError, match="unexpected keyword argument 'bearrer'"):
+            await Pool([server.url], options={"bearrer": "hush"}).open()
+
+
+async def test_a_discovery_that_finds_nobody_is_told_when_opening() -> None:
+    """There is nothing to wait for."""
+    async with asyncio.timeout(10):
+        with pytest.raises(Unreachable, match="found no server"):
+            await Pool(discover=discovery.from_call(list)).open()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"servers": "http://gpu1:8188"}, "are a list"),
+        ({"depth": 0}, "depth is at least 1"),
+        ({"ahead_s": float("nan")}, "ahead_s at least 0"),
+        ({"lanes": [Lane("image"), Lane("image")]}, "Two lanes"),
+    ],
+    ids=["one address", "no depth", "no number", "one name twice"],
+)
+def test_odd_pools_are_refused(wrong: dict[str, object], said: str) -> None:
+    """One sentence, before anything is connected."""
+    with pytest.raises(CallerError, match=said):
+        Pool(**{"servers": ["http://gpu1:8188"], **wrong})  # type: ignore[arg-type]  # it is refused
