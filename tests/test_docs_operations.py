@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,26 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent / "docs"
 PAGE = ROOT / "operations.md"
 NAME = re.compile(r"\basync_comfy_[a-z_]+")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+
+
+def promtool(*words: str, said: str | None = None) -> None:
+    """Prometheus' own checker finds nothing wrong."""
+    ended = subprocess.run(["promtool", *words], input=said, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert not said or not ended.stdout + ended.stderr
+
+
+def asked_by_the_dashboard() -> list[str]:
+    """Its expressions."""
+    dashboard = json.loads((ROOT / "operations" / "dashboard.json").read_text())
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    """The rules."""
+    rules = yaml.safe_load((ROOT / "operations" / "alerts.yml").read_text())
+    return [rule for group in rules["groups"] for rule in group["rules"]]
 
 
 async def exposition() -> tuple[str, str]:
@@ -31,12 +53,7 @@ async def exposition() -> tuple[str, str]:
         for seed in range(3):
             await pool.run(diffusion(seed, steps=1 + seed))
 
-        async def metrics(_request: web.Request) -> web.Response:
-            return await place["metrics"](pool)  # type: ignore[no-any-return]  # what the page defines
-
-        app = web.Application()
-        app.router.add_get("/metrics", metrics)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(place["application"](pool))
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -58,10 +75,7 @@ async def test_every_metric_that_is_named_is_there() -> None:
     assert all(family.documentation for family in families)
     assert {family.type for family in families} == {"gauge", "counter", "histogram"}
 
-    dashboard = json.loads((ROOT / "operations" / "dashboard.json").read_text())
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    alerts = yaml.safe_load((ROOT / "operations" / "alerts.yml").read_text())
-    asked += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    asked = [*asked_by_the_dashboard(), *(rule["expr"] for rule in alerts())]
     for expression in asked:
         assert NAME.search(expression), expression
         assert set(NAME.findall(expression)) <= samples, expression
@@ -79,6 +93,41 @@ async def test_lanes_are_told_apart_whatever_they_are_called() -> None:
         if "lane" in sample.labels
     }
     assert lanes == {'a "b"\n'}
+
+
+def test_the_page_says_what_to_do_at_each_alert() -> None:
+    """At those that there are, and no others."""
+    there = {rule["alert"] for rule in alerts()}
+    assert set(re.findall(r"`(Comfy\w+)`", PAGE.read_text())) == there
+
+
+@needs_promtool
+async def test_prometheus_likes_what_a_pool_says() -> None:
+    """Names, types and units are as it recommends."""
+    text, _ = await exposition()
+    promtool("check", "metrics", said=text)
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
+    """Not when all is idle, nor after a restart; and each in a story of its own."""
+    stories = ROOT / "operations" / "alerts_test.yml"
+    promtool("test", "rules", str(stories))
+    told = yaml.safe_load(stories.read_text())["tests"]
+    fired = {one["alertname"] for story in told for one in story["alert_rule_test"] if "exp_alerts" in one}
+    assert fired == {rule["alert"] for rule in alerts()}
+
+
+@needs_promtool
+def test_the_dashboard_asks_what_prometheus_understands(tmp_path: Path) -> None:
+    """Each expression, as a rule that records it."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
+        for number, expression in enumerate(asked_by_the_dashboard())
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", str(file))
 
 
 def test_panels_do_not_lie_on_each_other() -> None:
