@@ -211,7 +211,7 @@ class Dispatch:
             return Ending.UNREACHED, member.trouble if member is not None else None
         inner: Job | None = None
         try:
-            if job.free_first or (self._free_between and placement.cold and not placement.others):
+            if job.free_first or (self._free_between and placement.foreign and not placement.others):
                 await self._free_before(job, placement, session)
             inner = await session._submit(
                 job.workflow,
@@ -282,7 +282,11 @@ class Dispatch:
         """The server is free of it, and what it cost is learned."""
         now = time.monotonic()
         scheduler = self._scheduler
-        ran_s = found.ran_s if isinstance(found, Result) and len(found.cached) < len(found.titles) else None
+        footprint = placement.ticket.footprint
+        ran_s, kept = None, None
+        if isinstance(found, Result) and len(found.cached) < len(found.titles):
+            ran_s = found.ran_s
+            kept = footprint.loaders <= found.cached if ran_s is not None and footprint.loaders else None
         if ending in _WELL:
             scheduler.worked(placement.host)
         else:
@@ -291,11 +295,13 @@ class Dispatch:
             scheduler.recovered(placement.host, now)
         if ending in _NEVER_RAN:
             scheduler.never_ran(placement)
-        loaded_s = scheduler.ended(placement.ticket, placement.host, now, ran_s=ran_s)
+        loaded_s = scheduler.ended(placement.ticket, placement.host, now, ran_s=ran_s, kept=kept)
+        if job.rehearsal and ran_s is not None and kept is False:
+            loaded_s = ran_s  # nearly all of it
+            scheduler.costs.loaded(footprint.models, loaded_s, placement.host)
         if ending in _BLAMED and (begun or ending is not Ending.LOST):
             scheduler.failed_with(placement, now, died=ending is Ending.LOST)
-        models = placement.ticket.footprint.models
-        self.ledger.ended(ending, job.lane, models, placement.host, ran_s=ran_s, loaded_s=loaded_s)
+        self.ledger.ended(ending, job.lane, footprint.models, placement.host, ran_s=ran_s, loaded_s=loaded_s)
         if self.telemetry is not None and job.span is not None:
             self.telemetry.attempted(job, placement.host, ending, ran_s, loaded_s)
         self._emptied.set()

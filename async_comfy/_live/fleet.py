@@ -13,9 +13,11 @@ name = "video"
 ceiling = 0.75                  # of the servers at most
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +39,14 @@ class Server:
     ask for. `lanes`: it takes jobs of these lanes alone. `models`: how many sets of models it holds at once;
     None: to be learned. `vram_gb`: None: asked. `drain`: it is given nothing new. `options`: of its `Session`
     (credentials, ssl, proxy).
+
+    Raises: CallerError for what no server can be.
     """
 
     url: str
     name: str = ""
-    labels: frozenset[str] = frozenset()
-    lanes: frozenset[str] | None = None
+    labels: AbstractSet[str] = frozenset()
+    lanes: AbstractSet[str] | None = None
     models: int | None = None
     vram_gb: float | None = None
     drain: bool = False
@@ -51,6 +55,18 @@ class Server:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", address(self.url))
+        for key in ("labels", "lanes"):
+            names = getattr(self, key)
+            if isinstance(names, str):
+                raise CallerError(
+                    f"{key} is {names!r}; it must be a set of names.", hint=f"Write {{{names!r}}}."
+                )
+            if names is not None:
+                object.__setattr__(self, key, frozenset(names))
+        if self.models is not None and not self.models >= 1:
+            raise CallerError(f"models is {self.models}; a server holds at least one set.")
+        if self.vram_gb is not None and not 0.0 <= self.vram_gb < math.inf:
+            raise CallerError(f"vram_gb is {self.vram_gb}; it must be a size.", hint="Drop it: it is asked.")
 
     def __repr__(self) -> str:
         return f"Server({self.name!r})"
@@ -82,8 +98,7 @@ class Fleet:
         """The fleet in a TOML file. Raises: CallerError, saying which file, which entry, and what to do."""
         place = str(path)
         try:
-            with Path(path).open("rb") as file:
-                document = tomllib.load(file)
+            document = tomllib.loads(Path(path).read_text("utf-8-sig"))  # Windows' editors mark their texts
         except OSError as error:
             raise CallerError(f"Cannot read {place}: {error.strerror}.", hint="Check the path.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -106,8 +121,8 @@ class Fleet:
         _distinct([lane.name for lane in lanes], "lane", place)
         depth = _value(document, "depth", int, place, DEPTH)
         ahead_s = _value(document, "ahead_s", (int, float), place, AHEAD_S)
-        if depth < 1 or ahead_s < 0:
-            raise CallerError(f"{place}: depth is at least 1 and ahead_s at least 0.")
+        if depth < 1 or not 0 <= ahead_s < math.inf:
+            raise CallerError(f"{place}: depth is at least 1, and ahead_s a number of seconds.")
         return cls(servers, lanes, depth, float(ahead_s))
 
 
@@ -135,20 +150,16 @@ def _server(entry: Mapping[str, Any], place: str) -> Server:
     }
     if "proxy" in entry:
         options["proxy"] = _value(entry, "proxy", str, place, "")
-    models = _value(entry, "models", int, place, None)
-    if models is not None and models < 1:
-        raise CallerError(f"{place}: models is {models}; a server holds at least one set.")
+    said = {
+        "name": _value(entry, "name", str, place, ""),
+        "labels": _names(entry, "labels", place) or frozenset(),
+        "lanes": _names(entry, "lanes", place),
+        "models": _value(entry, "models", int, place, None),
+        "vram_gb": _value(entry, "vram_gb", (int, float), place, None),
+        "drain": _value(entry, "drain", bool, place, False),
+    }
     try:
-        return Server(
-            url=url,
-            name=_value(entry, "name", str, place, ""),
-            labels=_names(entry, "labels", place) or frozenset(),
-            lanes=_names(entry, "lanes", place),
-            models=models,
-            vram_gb=_value(entry, "vram_gb", (int, float), place, None),
-            drain=_value(entry, "drain", bool, place, False),
-            options=options,
-        )
+        return Server(url, **said, options=options)
     except CallerError as error:
         raise CallerError(f"{place}: {error.message}", hint=error.hint) from None
 

@@ -401,7 +401,7 @@ class Pool:
         tried: set[str] = set()
         while chosen := self._to_warm(needs, print_.models, servers, tried):
             tried.update(chosen)
-            runs = [self.run(short, server=name) for name in chosen]
+            runs = [self._rehearse(short, name) for name in chosen]
             for name, ended in zip(chosen, await asyncio.gather(*runs, return_exceptions=True), strict=True):
                 if isinstance(ended, Rejected) and self._lacks_some(name, needs, print_.models):
                     refusal = ended  # it lacks something; the next one may have it
@@ -438,6 +438,14 @@ class Pool:
         cold = self._scheduler.coldest(needs, models, time.monotonic())
         able = [name for name in cold if name not in holders and name not in tried]
         return able[: max(servers - len(holders), 0)]
+
+    async def _rehearse(self, short: Workflow, server: str) -> Result:
+        """Runs it at this server, in a lane that it takes."""
+        taken = self._scheduler.hosts[server].lanes
+        lane = next((lane for lane in self._scheduler.lanes if taken is None or lane in taken), None)
+        async with await self.submit(short, server=server, lane=lane, keep_events=False) as job:
+            job.rehearsal = True
+            return await job
 
     def _lacks_some(self, name: str, needs: Needs, models: Models) -> bool:
         return name not in self._scheduler.coldest(needs, models, time.monotonic())

@@ -63,6 +63,7 @@ class PoolJob:
         "needs",
         "partial",
         "placement",
+        "rehearsal",
         "retry",
         "sending",
         "sent_id",
@@ -102,6 +103,7 @@ class PoolJob:
         self.span: Any = None  # of OpenTelemetry, where the program uses it
         self.withdrawn = False
         self.free_first = False
+        self.rehearsal = False  # run for what it loads, by `Pool.warm`
         self._pool = pool
         self._inners: tuple[Job, ...] = ()  # one of each attempt that a server accepted
         self._accepted_at: Placement | None = None

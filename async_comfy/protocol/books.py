@@ -130,10 +130,13 @@ class Books:
         if len(host.recent) > RECENT:
             host.recent.popitem(last=False)
 
-    def learn(self, host: Host, hand: Hand, ran_s: float) -> float:
-        """Takes a completed run; how many seconds of it were loading."""
+    def learn(self, host: Host, hand: Hand, ran_s: float, *, kept: bool | None) -> float:
+        """Takes a completed run; how many seconds of it were loading. `kept`: see `Scheduler.ended`."""
         footprint, standing = hand.placement.ticket.footprint, hand.placement.standing
-        told = self.costs.was_cold(footprint.shape, footprint.models, ran_s, host.name)
+        if kept is None or not (kept or self.costs.knows(footprint.shape)):
+            told = self.costs.was_cold(footprint.shape, footprint.models, ran_s, host.name)
+        else:
+            told = not kept  # the server said so; how long it took is what it ran longer than usual
         if told is not None and footprint.models:
             self.forget_warm(host)
             told = host.warmth.learn(footprint.models, standing, was_cold=told)

@@ -123,9 +123,13 @@ class Costs:
             self._cold[shape] = min(ran_s, self._cold.get(shape, ran_s))
             return 0.0
         load_s = max(ran_s - self.run_s(shape, server), 0.0)
-        _take(self._loads, models, load_s)
-        _take(self._server_loads, (server, models), load_s)
+        self.loaded(models, load_s, server)
         return load_s
+
+    def loaded(self, models: tuple[str, ...], seconds: float, server: str) -> None:
+        """These were loaded there in so many seconds."""
+        _take(self._loads, models, seconds)
+        _take(self._server_loads, (server, models), seconds)
 
     def forget(self, server: str) -> None:
         """The server left: what was special about it goes."""

@@ -26,29 +26,34 @@ class Footprint:
 
     `shape`: equal for prompts of equal work, in this process (a hash: not to be stored). `models`: the
     files that its loaders name, LoRAs too, sorted. `classes`: the node classes that a server needs for it.
+    `loaders`: the ids of the nodes that name those files.
     """
 
     shape: int
     models: tuple[str, ...] = ()
     classes: frozenset[str] = frozenset()
+    loaders: frozenset[str] = frozenset()
 
 
 def footprint(nodes: Nodes) -> Footprint:
     """The footprint of a resolved workflow."""
     models: set[str] = set()
+    loaders: set[str] = set()
     work: list[tuple[str, tuple[float, ...]]] = []
-    for node in nodes.values():
+    for key, node in nodes.items():
         sizes: list[float] = []
         for name, value in node.inputs.items():
             if isinstance(value, str):
                 if value.endswith(MODEL_SUFFIXES) and EMBEDDING not in value:
                     models.add(value)
+                    loaders.add(key)
             elif name in SIZES and isinstance(value, int | float):
                 sizes.append(value)
         work.append((node.class_type, tuple(sizes)))
     work.sort()
     loaded = tuple(sorted(models))
-    return Footprint(hash((tuple(work), loaded)), loaded, frozenset([name for name, _ in work]))
+    classes = frozenset([name for name, _ in work])
+    return Footprint(hash((tuple(work), loaded)), loaded, classes, frozenset(loaders))
 
 
 def of_classes(classes: frozenset[str]) -> Footprint:

@@ -1,6 +1,7 @@
 """A server as placement sees it: what it has, what it holds warm, what it is busy with, what it failed at."""
 
 from collections import OrderedDict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from async_comfy.protocol.costs import Memory
@@ -22,12 +23,14 @@ _COLD = frozenset({Standing.GONE, Standing.NEW})
 class Placement:
     """A decision: this job to that server. Times in seconds; `turn_s`: how far its tenant was ahead.
 
-    `holders`: servers that held its models. `choices`: shelves that were compared.
+    `holders`: servers that held its models. `kin`: how many of its files were used there last. `choices`:
+    shelves that were compared.
     """
 
     ticket: Ticket
     host: str
     standing: Standing
+    kin: int
     waited_s: float
     run_s: float
     load_s: float
@@ -40,6 +43,11 @@ class Placement:
     def cold(self) -> bool:
         """Whether its models have to be loaded first."""
         return self.standing in _COLD
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its models have to be loaded, and have nothing in common with what was there last."""
+        return self.cold and not self.kin
 
     def __str__(self) -> str:
         models = ", ".join(self.ticket.footprint.models) or "no models"
@@ -87,8 +95,8 @@ class Host:
         self,
         name: str,
         *,
-        labels: frozenset[str] = frozenset(),
-        lanes: frozenset[str] | None = None,
+        labels: AbstractSet[str] = frozenset(),
+        lanes: AbstractSet[str] | None = None,
         vram_bytes: int = 0,
         room: int | None = None,
     ) -> None:
@@ -145,7 +153,7 @@ class Host:
             self._fits.clear()
 
     def amend(
-        self, labels: frozenset[str], lanes: frozenset[str] | None, room: int | None, vram_bytes: int
+        self, labels: AbstractSet[str], lanes: AbstractSet[str] | None, room: int | None, vram_bytes: int
     ) -> None:
         """Something else is said of it from now on."""
         self.labels, self.lanes, self.vram_bytes = labels, lanes, vram_bytes

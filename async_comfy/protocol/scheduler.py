@@ -1,6 +1,7 @@
 """The queue and the fleet: told what happened, asked what to do. Pure; it waits for nothing."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from async_comfy.protocol import explanation
 from async_comfy.protocol.books import Books, Counters
@@ -95,8 +96,8 @@ class Scheduler:
         self,
         name: str,
         now: float,
-        labels: frozenset[str],
-        lanes: frozenset[str] | None,
+        labels: AbstractSet[str],
+        lanes: AbstractSet[str] | None,
         room: int | None,
         vram_bytes: int,
     ) -> None:
@@ -155,8 +156,19 @@ class Scheduler:
         self.lanes[ticket.lane].drop(ticket)
         return True
 
-    def ended(self, ticket: Ticket, host_name: str, now: float, *, ran_s: float | None = None) -> float:
-        """A job left its server; how many seconds of it were loading. `ran_s`: its run, if that is known."""
+    def ended(
+        self,
+        ticket: Ticket,
+        host_name: str,
+        now: float,
+        *,
+        ran_s: float | None = None,
+        kept: bool | None = None,
+    ) -> float:
+        """A job left its server; how many seconds of it were loading. `ran_s`: its run, if that is known.
+
+        `kept`: whether the server still had what its loaders had loaded; None where it did not say.
+        """
         host = self.hosts.get(host_name)
         if host is None or ticket not in host.hand:
             return 0.0
@@ -173,7 +185,7 @@ class Scheduler:
         loaded_s = 0.0
         if ran_s is not None:
             host.worked_with(ticket.footprint.models)
-            loaded_s = self._books.learn(host, hand, ran_s)
+            loaded_s = self._books.learn(host, hand, ran_s, kept=kept)
             self._books.correct(hand, ran_s - hand.cost_s)
         else:
             # Cancelled, failed, lost, refused, all cached: at most the time that it was there counts.
@@ -267,7 +279,7 @@ class Scheduler:
     def coldest(self, needs: Needs, models: Models, now: float) -> list[str]:
         """The servers that could take these models in, those that would lose least first."""
         able = [h for h in self.hosts.values() if h.health.takes(now) and not h.misses(needs, models)]
-        return [host.name for host in sorted(able, key=disturbance)]
+        return [host.name for host in sorted(able, key=lambda host: disturbance(host, models))]
 
     def can_ever(self, needs: Needs, models: Models, lane: str | None = None) -> bool:
         """Whether any server of the fleet, up or down, could run it (in this lane) as far as is known."""
@@ -309,6 +321,7 @@ class Scheduler:
             ticket=ticket,
             host=host.name,
             standing=host.warmth.standing(models),
+            kin=host.warmth.kinship(models),
             waited_s=now - ticket.came_at,
             run_s=run_s,
             load_s=offer.load_s,

@@ -44,6 +44,11 @@ class Warmth:
         """What is warm, the most recent last."""
         return list(self._seen)[-self.room :]
 
+    def kinship(self, models: Models) -> int:
+        """How many of these files were used last: a checkpoint stays for another LoRA on it."""
+        latest = next(reversed(self._seen), ())
+        return sum([one in latest for one in models])
+
     @property
     def spare(self) -> bool:
         """Whether one more set has room, and none would have to go."""

@@ -492,3 +492,18 @@ def test_a_job_for_one_server_is_told_of_that_server() -> None:
     )
     gone = Needs(server="gpu9")
     assert scheduler.why_nobody(ticket(needs=gone), 0.0) == "gpu9 cannot take that: it is not in this pool."
+
+
+def test_a_lora_goes_to_its_checkpoint() -> None:
+    """Of two servers that would both have to load something, the one that holds most of it already."""
+    scheduler = fleet(2)
+    for model in ("fam1", "fam2"):
+        for placement in put(scheduler, ticket(model)):
+            end(scheduler, placement, 2.0)
+    (fam1,), (fam2,) = (scheduler.holders((model,)) for model in ("fam1", "fam2"))
+    for model, home in (("fam2", fam2), ("fam1", fam1)):
+        print_ = Footprint(hash(model), (model, "style"))
+        (placement,) = put(scheduler, replace(ticket(), footprint=print_), now=3.0)
+        assert placement.host == home
+        assert placement.cold
+        assert not placement.foreign

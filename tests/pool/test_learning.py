@@ -44,6 +44,26 @@ def test_work_that_takes_another_time_from_now_on_is_believed(after_s: float) ->
     assert costs.load_s(("a",)) <= 40.0
 
 
+def test_a_first_load_from_a_cold_disk_is_not_taken_for_the_usual_one() -> None:
+    """Later loads come from the system's cache, too quick to be told by their time: the server tells."""
+    scheduler = fleet(1)
+    loads = {"a": 11.0, "b": 12.0}  # seconds, the first time
+    now = 0.0
+    for number in range(40):
+        model = "ab"[number // 2 % 2]
+        kept = number % 2 == 1
+        ran_s = 1.0 + (0.0 if kept else loads.get(model, 1.2))
+        if not kept:
+            loads.pop(model, None)
+        (placement,) = put(scheduler, ticket(model, now), now=now)
+        now += ran_s
+        scheduler.worked(placement.host)
+        scheduler.ended(placement.ticket, placement.host, now, ran_s=ran_s, kept=kept)
+    for model in "ab":
+        assert scheduler.costs.run_s(hash(model)) == pytest.approx(1.0, rel=0.05)
+        assert scheduler.costs.load_s((model,)) == pytest.approx(1.2, rel=0.6)
+
+
 @given(usual=st.floats(0.1, 60.0), odd=st.floats(100.0, 1e9))
 def test_one_odd_run_changes_little(usual: float, odd: float) -> None:
     """A run of hours among short ones: what is expected next is still of their size."""

@@ -74,6 +74,9 @@ def test_a_fleet_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ('[[lane]]\nname = "x"\nweight = 0', "must be above 0"),
         ('[[lane]]\nname = "x"\nceiling = -1', "must be above 0"),
         ("[server]\n", "Begin each with [[server]]"),
+        ('[[server]]\nurl = "a"\nvram_gb = -3', "vram_gb is -3"),
+        ('[[server]]\nurl = "a"\nvram_gb = nan', "vram_gb is nan"),
+        ("ahead_s = inf", "ahead_s a number of seconds"),
         ("depth = 0", "depth is at least 1"),
         ("depth = true", "depth is True"),
         ('[[server]]\nurl = "a"\ndrain = 1', "drain is 1; it must be true or false"),
@@ -86,7 +89,21 @@ def test_a_wrong_entry_is_named_with_what_to_do(tmp_path: Path, text: str, said:
     with pytest.raises(CallerError) as error:
         Fleet.load(tmp_path / "fleet.toml")
     assert said in str(error.value)
-    assert "fleet.toml" in str(error.value)
+    assert str(error.value).count("fleet.toml") == 1
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    """The mark at its beginning is no part of the text."""
+    (tmp_path / "fleet.toml").write_bytes(b'\xef\xbb\xbf[[server]]\r\nurl = "http://gpu1:8188"\r\n')
+    assert [server.name for server in Fleet.load(tmp_path / "fleet.toml").servers] == ["gpu1:8188"]
+
+
+def test_a_server_takes_sets_and_refuses_a_text() -> None:
+    """Whatever holds names will do; the letters of one name are none."""
+    server = Server("gpu1", labels={"24gb"}, lanes=["image", "video"])  # type: ignore[arg-type]  # a list does
+    assert (server.labels, server.lanes) == ({"24gb"}, {"image", "video"})
+    with pytest.raises(CallerError, match="labels is '24gb'"):
+        Server("gpu1", labels="24gb")  # type: ignore[arg-type]  # it is refused
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:

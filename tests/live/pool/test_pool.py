@@ -7,9 +7,20 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import pytest
 
-from async_comfy import CallerError, Cancelled, Closed, Executed, Failed, Rejected, Unreachable, Workflow
+from async_comfy import (
+    CallerError,
+    Cancelled,
+    Closed,
+    Executed,
+    Failed,
+    Rejected,
+    Server,
+    Unreachable,
+    Workflow,
+)
 from async_comfy._live.pool import Pool
 from async_comfy._live.pool_job import PoolJob
+from async_comfy._live.rehearsal import rehearsal
 from async_comfy.protocol.lanes import Lane
 from async_comfy.testing import SimulatedServer
 from tests.live.pictures import diffusion, picture
@@ -240,6 +251,53 @@ async def test_warm_loads_before_the_first_job() -> None:
         assert result.server.removeprefix("http://").rstrip("/") in names
         assert sum(runs(servers).values()) == 3
         assert pool.stats().cold_loads == 2
+
+
+async def test_warm_goes_on_to_servers_that_have_the_files() -> None:
+    """One that lacks them is passed over; where all lack them its refusal is told."""
+    first, second, third = [{"checkpoints": [f"model_{letter}.safetensors"]} for letter in "abc"]
+    async with (
+        fleet(1, models=first) as (one,),
+        fleet(1, models=second) as (two,),
+        Pool([one.url, two.url]) as pool,
+    ):
+        await until(lambda: all(server.state != "joining" for server in pool.stats().servers))
+        assert await pool.warm(_with(first["checkpoints"][0], 1), servers=2) == [name(one)]
+        assert await pool.warm(_with(second["checkpoints"][0], 1)) == [name(two)]
+        with pytest.raises(Rejected, match="model_c"):
+            await pool.warm(_with(third["checkpoints"][0], 1))
+
+
+async def test_what_warm_loads_is_measured() -> None:
+    """Its time is a load's, not a run's: in the figures, and in what is expected of the next load."""
+    async with fleet(1, load_s=0.3) as servers, Pool([servers[0].url]) as pool:
+        await pool.warm(diffusion())
+        (figures,) = pool.stats().models.values()
+        assert figures.load.count == 1
+        assert figures.load.p50 > 0.1
+        assert figures.run.p99 < 0.1
+        await pool.run(diffusion(seed=7))
+        (figures,) = pool.stats().models.values()
+        assert (figures.load.count, figures.run.count) == (1, 2)
+
+
+async def test_warm_uses_a_lane_that_the_server_takes() -> None:
+    """A server that is reserved for videos is warmed in their lane."""
+    async with fleet(1) as servers:
+        server = Server(servers[0].url, lanes={"video"})
+        async with Pool([server], lanes=[Lane("image"), Lane("video")]) as pool:
+            assert await pool.warm(diffusion()) == [name(servers[0])]
+
+
+def test_a_rehearsal_runs_each_sampler_for_a_step() -> None:
+    """Also a refiner, which begins where another one ends: what samples nothing loads nothing."""
+    workflow = Workflow()
+    workflow.add("KSamplerAdvanced", title="Base", steps=20, start_at_step=0, end_at_step=15)
+    workflow.add("KSamplerAdvanced", title="Refiner", steps=20, start_at_step=15, end_at_step=10000)
+    short = rehearsal(workflow)
+    for title in ("Base", "Refiner"):
+        assert short[title].inputs == {"steps": 1, "start_at_step": 0, "end_at_step": 1}
+    assert workflow["Refiner"].inputs["start_at_step"] == 15
 
 
 async def test_a_drained_server_gets_nothing_new() -> None:
