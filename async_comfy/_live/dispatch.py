@@ -169,6 +169,7 @@ class Dispatch:
         """Whoever waits for a job gets `Closed`; what is at servers goes on there."""
         self.closed = True
         for job in list(self._jobs.values()):
+            self._scheduler.withdraw(job.ticket)
             job.ended(error=Closed("The pool was closed.", hint="Jobs at a server go on there."))
         self._jobs.clear()
         self._emptied.set()

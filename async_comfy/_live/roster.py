@@ -278,6 +278,7 @@ class Roster:
         self._requests += member.requests
         self._dispatch.gone(member)
         self._scheduler.remove(member.name)
+        self._dispatch.ledger.forget(member.name)
 
     def _leave(self, name: str, work: Callable[[], Any]) -> None:
         self._leaving.add(name)

@@ -39,6 +39,7 @@ from async_comfy._live.http import CONNECTIONS, Http
 from async_comfy._live.journal import Journal, Kept
 from async_comfy._live.link import Link
 from async_comfy._live.switchboard import Switchboard
+from async_comfy._live.tasks import to_its_end
 from async_comfy._live.upload import Uploaded, Uploads
 from async_comfy.errors import Ambiguous, CallerError, Closed, ComfyError, NodeProblem, Rejected
 from async_comfy.protocol import outcome
@@ -232,7 +233,7 @@ class Session:
         if self.failure is None:
             self._board.link_failed(Closed("The session was closed.", hint="Its jobs go on at the server."))
         self._closing = self._closing or asyncio.get_running_loop().create_task(self._close())
-        await _to_its_end(self._closing)
+        await to_its_end(self._closing)
 
     async def _close(self) -> None:
         try:
@@ -551,19 +552,6 @@ class Session:
                 self._board.link_failed(
                     ComfyError("This session stopped because of an error of its own (see the log).")
                 )
-
-
-async def _to_its_end(task: asyncio.Task[None]) -> None:
-    """Waits for it, however often the caller is cancelled meanwhile; raises that afterwards."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 def prompt_ids() -> Iterator[str]:

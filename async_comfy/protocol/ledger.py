@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from async_comfy.protocol.failover import Ending
+
 BUCKETS_S = tuple(0.01 * 2.0**power for power in range(20))  # 10 ms to 1.5 h
 NAMES = 256  # models and servers that are told apart; the rest is counted as "other"
 
@@ -126,6 +128,11 @@ class Ledger:
             if loaded_s:
                 line.load.take(loaded_s)
 
+    def forget(self, server: str) -> None:
+        """It left the fleet: its name makes room for another. What it did stays in the other figures."""
+        self.lines["server"].pop(server, None)
+        self._found.clear()
+
     def figures(self, kind: str) -> dict[str, Figures]:
         """A snapshot of the lines of this kind."""
         return {
@@ -168,10 +175,11 @@ class Ledger:
 
     def _outcomes(self) -> Iterator[Metric]:
         for kind, lines in self.lines.items():
+            # At zero, too: Prometheus sees no increase in what first appears as a one.
             counted = {
-                f"{label(kind, name)},{label('outcome', outcome)}": count
+                f"{label(kind, name)},{label('outcome', outcome)}": line.ended.get(outcome, 0)
                 for name, line in lines.items()
-                for outcome, count in line.ended.items()
+                for outcome in (Ending if kind != "models" else line.ended)
             }
             metric = f"async_comfy_attempts_by_{kind}_total"
             yield Metric(metric, "counter", f"Attempts by {kind} and how they ended.", counted)

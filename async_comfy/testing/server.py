@@ -226,11 +226,8 @@ class SimulatedServer:
             self.gate.interrupt()
 
     def free(self, *, models: bool = True, results: bool = True) -> None:
-        """Forgets loaded models and cached results, as POST /free does."""
-        if models:
-            self.worker.loaded.clear()
-        if results:
-            self.worker.free()
+        """Forgets loaded models and cached results, as POST /free does: once what runs is through."""
+        self.worker.free(models=models, results=results)
 
     def clear_history(self) -> None:
         """Somebody clears the history."""

@@ -45,6 +45,7 @@ class Worker:
         self.temp_prefixes: dict[str, str] = {}
         self.thread = ThreadPoolExecutor(1, "simulated-nodes")
         self._thread_id = 0
+        self._busy = self._free_models = self._free_results = False
 
     async def work(self) -> None:
         """Runs prompts for ever; ends only when a node ends the worker."""
@@ -74,10 +75,19 @@ class Worker:
         prefixes = self.temp_prefixes
         self.temp_prefixes = {node_id: prefixes[node_id] for node_id in node_ids if node_id in prefixes}
 
-    def free(self) -> None:
-        """Forgets the loaded models and all cached results (POST /free)."""
-        self.loaded.clear()
-        self.cache.clear()
+    def free(self, *, models: bool, results: bool) -> None:
+        """Forgets it at once where nothing runs, else once that is through (main.py, prompt_worker)."""
+        self._free_models |= models
+        self._free_results |= results
+        if not self._busy:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._free_models or self._free_results:
+            self.loaded.clear()
+        if self._free_results:
+            self.cache.clear()
+        self._free_models = self._free_results = False
 
     async def _work_once(self) -> bool:
         await self.queue.filled()
@@ -89,12 +99,16 @@ class Worker:
         self.begun(prompt.prompt_id)
         if self.faults.dead_worker:
             return False
+        self._busy = True
         try:
             record = await Run(self, prompt).play()
         except DeadWorkerError:
             return False
+        finally:
+            self._busy = False
         self.sockets.running = (None, None)
         self.queue.done(ticket, record)
         if prompt.client_id is not None:
             self.sockets.say("executing", {"node": None, "prompt_id": prompt.prompt_id}, prompt.client_id)
+        self._forget()
         return True

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_comfy.protocol.costs import REMEMBERED, Average, Costs
+from async_comfy.protocol.failover import Ending
 from async_comfy.protocol.footprint import footprint
 from async_comfy.protocol.host import Host
 from async_comfy.protocol.ledger import BUCKETS_S, Histogram, Ledger
@@ -265,3 +266,25 @@ def test_a_ledger_is_bounded_however_many_names_there_are() -> None:
     assert len(ledger._found) <= 4096
     for kind in ledger.lines:
         assert sum(one.wait.count for one in ledger.figures(kind).values()) == 6000
+
+
+def test_a_server_that_left_makes_room_for_another_name() -> None:
+    """Where machines come and go by the day, the five hundredth is still told apart; the sums stay."""
+    ledger = Ledger()
+    for number in range(500):
+        ledger.waited(1.0, "lane", (), f"gpu{number}")
+        assert f"gpu{number}" in ledger.figures("server")
+        ledger.forget(f"gpu{number}")
+    assert ledger.figures("server") == {}
+    assert ledger.figures("lane")["lane"].wait.count == 500
+
+
+def test_what_never_happened_is_counted_as_nought() -> None:
+    """A counter that first appears as a one shows no increase: so each outcome is there from the first on."""
+    ledger = Ledger()
+    ledger.ended(Ending.COMPLETED, "default", (), "gpu0", ran_s=1.0, loaded_s=0.0)
+    text = ledger.exposition([])
+    for outcome in Ending:
+        count = int(outcome is Ending.COMPLETED)
+        for label in ('lane="default"', 'server="gpu0"'):
+            assert f'{{{label},outcome="{outcome}"}} {count}\n' in text

@@ -144,6 +144,26 @@ async def test_a_model_is_loaded_once_until_it_is_freed() -> None:
         assert server.worker.loaded == set()
 
 
+async def test_what_runs_is_through_before_its_models_are_unloaded() -> None:
+    """POST /free only leaves word; the worker reads it after the prompt that runs, or when it idles."""
+    async with SimulatedServer() as server, Client(server) as client:
+        await client.connect()
+        load = {
+            "1": node("CheckpointLoaderSimple", ckpt_name="sd_xl_base_1.0.safetensors"),
+            "2": node("PreviewAny", source=["1", 0]),
+        }
+        server.hold("node")
+        await client.post(load)
+        await server.until_at("node")
+        server.worker.loaded.add("another.safetensors")
+        await client.status("POST", "/free", json={"unload_models": True, "free_memory": True})
+        assert server.worker.loaded == {"another.safetensors"}
+        server.release()
+        await server.until_idle()
+        await client.until("executing", node=None)
+        assert server.worker.loaded == set()
+
+
 async def test_0_3_40_has_no_ids_of_the_clients_no_jobs_no_flags_and_interrupts_anybody() -> None:
     async with SimulatedServer(profile="0.3.40") as server, Client(server) as client:
         await client.connect({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
