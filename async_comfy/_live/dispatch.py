@@ -14,7 +14,7 @@ from async_comfy._live.pool_job import PoolJob
 from async_comfy._live.session import Session
 from async_comfy._live.telemetry import Telemetry
 from async_comfy.errors import Ambiguous, Cancelled, Closed, ComfyError, Failed, Rejected
-from async_comfy.protocol.failover import LACKS, Again, Attempt, Ending, after
+from async_comfy.protocol.failover import LACKS, Again, Attempt, Ending, after, without_a_bigger_card
 from async_comfy.protocol.host import Host, Placement
 from async_comfy.protocol.job import Fact
 from async_comfy.protocol.lanes import Needs, Ticket
@@ -245,8 +245,9 @@ class Dispatch:
         if not job.free_first and (len(host.hand) > 1 or not host.warmth.crowded):
             return
         if await session.queue.remaining() < len(host.hand):  # this one is not there yet
-            await unload(session)
+            pause_s = await unload(session)
             self._scheduler.freed(placement.host, keeping=job.ticket.footprint.models)
+            await anyio.sleep(pause_s)
 
     async def _stop(self, job: PoolJob, placement: Placement) -> tuple[Ending, Found]:
         """An attempt was taken from its server: it is stopped there, if there is anybody to run it."""
@@ -287,7 +288,8 @@ class Dispatch:
         ran_s, kept = None, None
         if isinstance(found, Result) and len(found.cached) < len(found.titles):
             ran_s = found.ran_s
-            kept = footprint.loaders <= found.cached if ran_s is not None and footprint.loaders else None
+            whole = ran_s is not None and footprint.loaders and job.targets is None
+            kept = footprint.loaders <= found.cached if whole else None
         if ending in _WELL:
             scheduler.worked(placement.host)
         else:
@@ -318,8 +320,10 @@ class Dispatch:
         error = found or endings.lost(job, placement.host, "it never got there")
         if ending is Ending.LACKING and isinstance(error, Rejected):
             self._scheduler.lacks(placement.host, endings.lacking(error, job), time.monotonic())
-        again = None if job.withdrawn else after(job.attempts, job.retry)
-        if again is None or not self._again(job, again):
+        chances = [after(job.attempts, job.retry)]
+        if chances[0] is not None and chances[0].above_bytes:
+            chances.append(without_a_bigger_card(job.attempts, job.retry))
+        if job.withdrawn or not any(again is not None and self._again(job, again) for again in chances):
             self._end(job, error=endings.last_word(job, error))
 
     def _again(self, job: PoolJob, again: Again) -> bool:

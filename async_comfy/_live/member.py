@@ -170,16 +170,15 @@ class Member:
             await anyio.sleep(PROBE_S)
 
 
-async def unload(session: Session) -> None:
-    """Unloads the models of a server once its running prompt is through.
+async def unload(session: Session) -> float:
+    """Has the models of a server unloaded once its running prompt is through; seconds to send nothing for.
 
     A worker takes what is queued before it looks at what it was told (main.py, prompt_worker). So an idle one
     is given a moment, in which it wakes and hears of it: a prompt that came at once could run before.
     """
     idle = not await session.queue.remaining()
     await session.system.free()
-    if idle:
-        await anyio.sleep(WAKE_S)
+    return WAKE_S if idle else 0.0
 
 
 def vram_bytes(stats: dict[str, Any]) -> int:

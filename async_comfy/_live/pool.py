@@ -436,13 +436,17 @@ class Pool:
         """The servers that should take these models in next, so that so many hold them."""
         holders = self._scheduler.holders(models)
         cold = self._scheduler.coldest(needs, models, time.monotonic())
-        able = [name for name in cold if name not in holders and name not in tried]
+        able = [name for name in cold if name not in holders and name not in tried and self._lane_at(name)]
         return able[: max(servers - len(holders), 0)]
 
-    async def _rehearse(self, short: Workflow, server: str) -> Result:
-        """Runs it at this server, in a lane that it takes."""
+    def _lane_at(self, server: str) -> str | None:
+        """The first lane that this server takes."""
         taken = self._scheduler.hosts[server].lanes
-        lane = next((lane for lane in self._scheduler.lanes if taken is None or lane in taken), None)
+        return next((lane for lane in self._scheduler.lanes if taken is None or lane in taken), None)
+
+    async def _rehearse(self, short: Workflow, server: str) -> Result:
+        """Runs it at this server, in a lane that it takes. Raises: CallerError where it was taken out."""
+        lane = self._lane_at(self._roster.name(server))
         async with await self.submit(short, server=server, lane=lane, keep_events=False) as job:
             job.rehearsal = True
             return await job

@@ -127,8 +127,9 @@ class Roster:
         member = self.members[name]
         if member.session is None:
             raise Unreachable(f"{name} is not connected.", hint="Wait until it is ready.")
-        await unload(member.session)
+        pause_s = await unload(member.session)
         self._scheduler.freed(name)
+        await anyio.sleep(pause_s)
 
     async def close(self) -> None:
         """Ends the connections, not the jobs."""

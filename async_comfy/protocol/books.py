@@ -139,7 +139,7 @@ class Books:
             told = not kept  # the server said so; how long it took is what it ran longer than usual
         if told is not None and footprint.models:
             self.forget_warm(host)
-            told = host.warmth.learn(footprint.models, standing, was_cold=told)
+            told = host.warmth.learn(footprint.models, standing, was_cold=told, sure=kept is not None)
             self.note_warm(host)
         cold = hand.placement.cold if told is None else told
         return self.costs.learn(footprint.shape, footprint.models, ran_s, cold=cold, server=host.name)

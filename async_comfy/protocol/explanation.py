@@ -66,8 +66,8 @@ def _hindrance(books: Books, host: Host, ticket: Ticket, now: float) -> str:
     if condition not in {Condition.READY, Condition.PROBING}:
         return str(condition)
     models = ticket.footprint.models
-    if ticket.needs.server is None and host.avoids(models, now):
-        return "failed with these models"
+    if ticket.needs.server is None and host.avoids(models or ticket.needs.classes, now):
+        return f"failed with {'these models' if models else 'such prompts'}"
     if not host.health.takes(now):
         return f"rests for {host.health.rests_until - now:.1f} s after a failure"
     if host.hand and not books.has_room(host, now):

@@ -82,6 +82,13 @@ def after(attempts: Sequence[Attempt], retry: Retry) -> Again | None:
             return None
 
 
+def without_a_bigger_card(attempts: Sequence[Attempt], retry: Retry) -> Again | None:
+    """What follows where no server has the VRAM that `after` asks for: elsewhere, while the number lasts."""
+    if not _asked(attempts, retry):
+        return None
+    return Again("its caller asked for another attempt", without=_servers(attempts, Ending.OUT_OF_MEMORY))
+
+
 def is_poison(attempts: Sequence[Attempt]) -> bool:
     """Whether so many servers died under it that it is taken for the cause."""
     return len({one.server for one in attempts if one.begun and one.ending is Ending.LOST}) >= POISON

@@ -16,6 +16,9 @@ BAD_PAIR_S = 300.0  # a server that failed with models twice is not given them a
 LACKS_S = 300.0  # what a server refused for not being there may be there now: files can be added at any time
 OTHER = "another server was asked for"
 
+Work = Models | frozenset[str]
+"""What prompts have in common that a server can be bad at: their models, or without any their classes."""
+
 _COLD = frozenset({Standing.GONE, Standing.NEW})
 
 
@@ -46,8 +49,8 @@ class Placement:
 
     @property
     def foreign(self) -> bool:
-        """Whether its models have to be loaded, and have nothing in common with what was there last."""
-        return self.cold and not self.kin
+        """Whether its models have to be loaded, and are mostly others than those that were there last."""
+        return self.cold and 2 * self.kin < len(self.ticket.footprint.models)
 
     def __str__(self) -> str:
         models = ", ".join(self.ticket.footprint.models) or "no models"
@@ -111,7 +114,7 @@ class Host:
         self.lacks: dict[str, float] = {}  # node classes and model files that it refused, believed until then
         self.recent: OrderedDict[str, None] = OrderedDict()
         self.stint_until = 0.0
-        self._bad: Memory[Models, Trouble] = Memory()
+        self._bad: Memory[Work, Trouble] = Memory()
         self._fits: dict[Needs, bool] = {}
 
     def __repr__(self) -> str:
@@ -165,36 +168,36 @@ class Host:
         self.lacks.clear()
         self.warmth.forget()
         self._fits.clear()
-        for models in [models for models, one in self._bad.items() if not one.died]:
-            del self._bad[models]
+        for work in [work for work, one in self._bad.items() if not one.died]:
+            del self._bad[work]
 
-    def failed_with(self, models: Models, now: float, *, died: bool, sure: bool) -> None:
-        """A prompt with these models failed here, or it `died` of it. `sure`: they are known to work."""
-        known = self._bad.get(models)
+    def failed_with(self, work: Work, now: float, *, died: bool, sure: bool) -> None:
+        """Such a prompt failed here, or the server `died` of it. `sure`: such are known to succeed."""
+        known = self._bad.get(work)
         times = known.times + 1 if known is not None else 1
         seconds = BAD_PAIR_S if sure or died else UNSURE_S
-        self._bad[models] = Trouble(times, now + seconds if times >= 2 else 0.0, died)
+        self._bad[work] = Trouble(times, now + seconds if times >= 2 else 0.0, died)
 
-    def worked_with(self, models: Models) -> None:
-        """A prompt with these models was completed."""
+    def worked_with(self, work: Work) -> None:
+        """Such a prompt was completed."""
         if self._bad:
-            self._bad.pop(models, None)
+            self._bad.pop(work, None)
 
-    def avoids(self, models: Models, now: float) -> bool:
-        """Whether it failed with these models too often to be given them now."""
-        trouble = self._bad.get(models)
+    def avoids(self, work: Work, now: float) -> bool:
+        """Whether it failed with such prompts too often to be given them now."""
+        trouble = self._bad.get(work)
         return trouble is not None and now < trouble.until
 
-    def acquit(self, models: Models) -> None:
-        """It was not to blame for what failed with these models, unless it died of that."""
-        if (trouble := self._bad.get(models)) is not None and not trouble.died:
-            del self._bad[models]
+    def acquit(self, work: Work) -> None:
+        """It was not to blame for what failed, unless it died of that."""
+        if (trouble := self._bad.get(work)) is not None and not trouble.died:
+            del self._bad[work]
 
     def takes_models(self, models: Models, needs: Needs, now: float) -> bool:
         """Whether it has the files, and did not fail with them too often; who names it, gets it."""
         if self.lacks and not self.lacks.keys().isdisjoint(models):
             return False
-        return not self._bad or needs.server is not None or not self.avoids(models, now)
+        return not self._bad or needs.server is not None or not self.avoids(models or needs.classes, now)
 
     def hand_s(self, now: float) -> float:
         """Seconds until it is through with what it has of ours."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from async_comfy.protocol import explanation
 from async_comfy.protocol.books import Books, Counters
@@ -87,7 +88,8 @@ class Scheduler:
 
     def freed(self, name: str, *, keeping: Models = ()) -> None:
         """Its models were unloaded; these are loaded next."""
-        host = self.hosts[name]
+        if (host := self.hosts.get(name)) is None:
+            return  # it was taken out meanwhile
         self._books.forget_warm(host)
         host.warmth.forget()
         self._books.use(host, keeping)
@@ -127,16 +129,19 @@ class Scheduler:
         """A prompt failed there, or the server `died` of it: after the second one others get these models.
 
         For a while only, and a short one where such work is not known to succeed anywhere. Where more than
-        half of the fleet fails with these models, it is not the servers: the prompts are wrong. Prompts
-        without models have nothing in common that a server could be bad at.
+        half of the servers that are up and could run it fail with these models, it is not they: the prompts
+        are wrong.
         """
         host, print_ = self.hosts.get(placement.host), placement.ticket.footprint
-        if host is None or not print_.models:
+        if host is None:
             return
-        host.failed_with(print_.models, now, died=died, sure=self.costs.knows(print_.shape))
-        if sum(one.avoids(print_.models, now) for one in self.hosts.values()) > PART * len(self.hosts):
+        work = print_.models or print_.classes
+        host.failed_with(work, now, died=died, sure=self.costs.knows(print_.shape))
+        needs = replace(placement.ticket.needs, server=None, without=frozenset())
+        able = [h for h in self.hosts.values() if h.health.connected and not h.misses(needs, print_.models)]
+        if sum(one.avoids(work, now) for one in able) > PART * len(able):
             for one in self.hosts.values():
-                one.acquit(print_.models)
+                one.acquit(work)
                 self._books.look(one, now)
 
     def submit(self, ticket: Ticket, now: float) -> None:
@@ -174,7 +179,7 @@ class Scheduler:
             return 0.0
         first = next(iter(host.hand)) is ticket
         hand = host.hand.pop(ticket)
-        self.counters.cold += hand.placement.cold and hand.ran
+        self.counters.cold += hand.ran and (hand.placement.cold if kept is None else not kept)
         if first:
             for later in host.hand.values():
                 later.since = now
@@ -184,7 +189,7 @@ class Scheduler:
             del queue.placed[host.name]
         loaded_s = 0.0
         if ran_s is not None:
-            host.worked_with(ticket.footprint.models)
+            host.worked_with(ticket.footprint.models or ticket.footprint.classes)
             loaded_s = self._books.learn(host, hand, ran_s, kept=kept)
             self._books.correct(hand, ran_s - hand.cost_s)
         else:

@@ -75,14 +75,14 @@ class Warmth:
             return Standing.WARM
         return Standing.GONE if models in self._seen else Standing.NEW
 
-    def learn(self, models: Models, standing: Standing, *, was_cold: bool) -> bool:
+    def learn(self, models: Models, standing: Standing, *, was_cold: bool, sure: bool = False) -> bool:
         """What a run told, given what was believed before it; whether it was a cold start after all.
 
         Used last, and yet slow: somebody unloaded everything. A second time in a row it is no load: the work
-        itself has become slower.
+        itself has become slower, unless the server says that it loaded (`sure`).
         """
         if standing is Standing.LATEST:
-            if was_cold and self._doubted == models:
+            if was_cold and self._doubted == models and not sure:
                 return False
             self._doubted = models if was_cold else None
             if was_cold:

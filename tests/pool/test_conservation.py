@@ -373,14 +373,26 @@ def test_what_may_be_the_prompts_own_fault_keeps_a_server_out_for_seconds() -> N
     assert gpu0.avoids(("a",), BAD_PAIR_S + 39.0)
 
 
-def test_prompts_without_models_are_held_against_nobody() -> None:
-    """They have nothing in common, so nothing that a server could be bad at."""
+def test_prompts_without_models_are_told_apart_by_their_classes() -> None:
+    """A server that is bad at one kind of them is given the other kinds as before."""
     scheduler = fleet(2)
-    for _ in range(5):
-        (placement,) = put(scheduler, ticket(needs=Needs(server="gpu0")))
+    kinds = [Footprint(hash(name), (), frozenset({name})) for name in ("Upscale", "Invert")]
+    for _ in range(2):
+        needs = Needs(kinds[0].classes, server="gpu0")
+        (placement,) = put(scheduler, replace(ticket(needs=needs), footprint=kinds[0]))
         scheduler.ended(placement.ticket, "gpu0", 1.0)
-        scheduler.failed_with(placement, 1.0, died=True)
-    assert not scheduler.hosts["gpu0"].avoids((), 1.0)
+        scheduler.failed_with(placement, 1.0)
+    list(scheduler.decide(1.0))
+    for kind, hosts in zip(kinds, (["gpu1", "gpu1"], ["gpu0"]), strict=True):
+        placed = [
+            placement.host
+            for _ in hosts
+            for placement in put(
+                scheduler, replace(ticket(needs=Needs(kind.classes)), footprint=kind), now=1.0
+            )
+        ]
+        assert placed == hosts[: len(placed)]
+        assert placed
 
 
 def test_a_fleet_of_one_goes_on_after_two_prompts_that_failed() -> None:
@@ -507,3 +519,17 @@ def test_a_lora_goes_to_its_checkpoint() -> None:
         assert placement.host == home
         assert placement.cold
         assert not placement.foreign
+
+
+def test_servers_that_cannot_run_it_do_not_speak_for_those_that_can() -> None:
+    """Two of four lack the file, the other two fail with wrong prompts: the next job waits for nobody."""
+    scheduler = fleet(4)
+    for name in ("gpu2", "gpu3"):
+        scheduler.lacks(name, frozenset({"a"}), 0.0)
+    for _ in range(2):
+        for placement in put(scheduler, ticket("a"), ticket("a")):
+            scheduler.worked(placement.host)
+            scheduler.ended(placement.ticket, placement.host, 1.0)
+            scheduler.failed_with(placement, 1.0)
+    list(scheduler.decide(1.0))
+    assert put(scheduler, ticket("a"), now=1.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from async_comfy.protocol.costs import Costs
-from async_comfy.protocol.failover import Attempt, Ending, Retry, after, is_poison
+from async_comfy.protocol.failover import Attempt, Ending, Retry, after, is_poison, without_a_bigger_card
 from async_comfy.protocol.footprint import Footprint, footprint
 from async_comfy.protocol.health import EJECTED_S, FAILURES, LONGEST_S, REST_S, Condition, Health
 from async_comfy.protocol.host import Host
@@ -73,6 +73,12 @@ def test_memory_frees_first_and_then_wants_more() -> None:
     twice = after([first, first], "never")
     assert twice is not None
     assert (twice.server, twice.above_bytes) == (None, 8)
+    assert without_a_bigger_card([first, first], "never") is None
+    assert without_a_bigger_card([first, first], 1) is None
+    elsewhere = without_a_bigger_card([first, first], 2)
+    assert elsewhere is not None
+    assert elsewhere.without == {"a"}
+    assert not elsewhere.above_bytes
     blind = Attempt("a", Ending.OUT_OF_MEMORY, begun=True)
     assert after([blind, blind], "never") is None
 

@@ -288,3 +288,29 @@ def test_what_never_happened_is_counted_as_nought() -> None:
         count = int(outcome is Ending.COMPLETED)
         for label in ('lane="default"', 'server="gpu0"'):
             assert f'{{{label},outcome="{outcome}"}} {count}\n' in text
+
+
+def test_a_load_that_the_server_tells_of_is_never_taken_for_work() -> None:
+    """However often in a row: somebody else's prompts, which nobody told us of, take the memory each time."""
+    scheduler, now = fleet(1), 0.0
+    for number in range(20):
+        kept = number == 1  # else it loaded
+        (placement,) = put(scheduler, ticket("a", now), now=now)
+        ran_s = 1.0 + (0.0 if kept else 2.0)
+        now += ran_s
+        scheduler.worked(placement.host)
+        scheduler.ended(placement.ticket, placement.host, now, ran_s=ran_s, kept=kept)
+    assert scheduler.costs.run_s(hash("a")) == pytest.approx(1.0)
+    assert scheduler.costs.load_s(("a",)) == pytest.approx(2.0)
+    assert scheduler.counters.cold == 19
+
+
+def test_only_what_is_used_tells_whether_models_were_kept() -> None:
+    """A loader that nothing needs never runs, and a LoRA is laid on anew for another strength."""
+    workflow = diffusion()
+    workflow.add("CheckpointLoaderSimple", title="Spare", ckpt_name="spare.safetensors")
+    lora = workflow.add("LoraLoader", model=["1", 0], clip=["1", 1], lora_name="style.safetensors")
+    workflow["KSampler"].inputs["model"] = lora[0]
+    found = workflow.derived(footprint)
+    assert found.models == ("sd_xl_base_1.0.safetensors", "spare.safetensors", "style.safetensors")
+    assert found.loaders == {"1"}

@@ -13,6 +13,7 @@ from async_comfy import (
     Closed,
     Executed,
     Failed,
+    Lost,
     Rejected,
     Server,
     Unreachable,
@@ -279,6 +280,31 @@ async def test_what_warm_loads_is_measured() -> None:
         await pool.run(diffusion(seed=7))
         (figures,) = pool.stats().models.values()
         assert (figures.load.count, figures.run.count) == (1, 2)
+
+
+async def test_warm_passes_over_a_server_whose_lanes_nobody_has() -> None:
+    """It can be given nothing, so the other one is warmed; one taken out meanwhile is said to be gone."""
+    async with fleet(2) as (one, two):
+        async with Pool([Server(one.url, lanes=set()), two.url]) as pool:
+            await until(lambda: all(server.state != "joining" for server in pool.stats().servers))
+            assert await pool.warm(diffusion(), servers=2) == [name(two)]
+        async with Pool([one.url, two.url]) as pool:
+            await until(lambda: all(server.state != "joining" for server in pool.stats().servers))
+            warming = asyncio.ensure_future(pool.warm(diffusion(), servers=2))
+            await asyncio.sleep(0)
+            await pool.remove(name(one))
+            with pytest.raises((CallerError, Lost)):
+                await warming
+
+
+async def test_models_freed_at_a_server_that_leaves_are_nobodys() -> None:
+    """The worker is given its moment; meanwhile the server is taken out."""
+    async with fleet(2) as (one, two), Pool([one.url, two.url]) as pool:
+        await until(lambda: all(server.state != "joining" for server in pool.stats().servers))
+        freeing = asyncio.ensure_future(pool.free(name(one)))
+        await until(lambda: one.requests.count("POST", "/free"))
+        await pool.remove(name(one), drain=False)
+        await freeing
 
 
 async def test_warm_uses_a_lane_that_the_server_takes() -> None:
