@@ -16,7 +16,6 @@ from async_comfy._live.telemetry import Telemetry
 from async_comfy.errors import Ambiguous, Cancelled, Closed, ComfyError, Failed, Rejected
 from async_comfy.protocol.failover import LACKS, Again, Attempt, Ending, after, without_a_bigger_card
 from async_comfy.protocol.host import Host, Placement
-from async_comfy.protocol.job import Fact
 from async_comfy.protocol.lanes import Needs, Ticket
 from async_comfy.protocol.ledger import Ledger
 from async_comfy.protocol.scheduler import Scheduler
@@ -266,9 +265,8 @@ class Dispatch:
                 if not (why.alive and isinstance(error, Cancelled)):
                     return endings.ending(error, job, accepted=True), error
         elif why.alive and job.sent_id:
-            if inner is not None:  # nobody is told of it any more
-                inner.life.learn(Fact.UNKNOWABLE, time.monotonic())
-                inner._board.router.close(inner.life)
+            if inner is not None:
+                inner.give_up()
             return Ending.AMBIGUOUS, endings.unstopped(job, placement.host, STOP_S)
         return why.ending, endings.lost(job, placement.host, why.seen)
 

@@ -186,6 +186,10 @@ class Job:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def give_up(self) -> None:
+        """It is followed no more, since nobody can say how it will end. Not for users."""
+        self._board.give_up(self._life)
+
     @property
     def life(self) -> Life:
         """The pure life behind it. Not for users."""

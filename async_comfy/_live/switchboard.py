@@ -75,6 +75,11 @@ class Switchboard:
         if self._journal is not None:
             self._journal.forget(life.prompt_id)
 
+    def give_up(self, life: Life) -> None:
+        """Nobody will be told how it ends."""
+        life.learn(Fact.UNKNOWABLE, time.monotonic())
+        self.router.close(life)
+
     def unsettled(self, life: Life) -> None:
         """Attendant: it ended, and how was not heard."""
         self.inquiry.poke()
