@@ -19,9 +19,7 @@ QUICK_S = 2.0  # a server that is back so soon, without our jobs, died at once: 
 PROBE_S = 0.2  # between questions to a server whose socket broke: is the process gone?
 PROBES = 10  # as long as QUICK_S: a refusal later may be of another death
 KNOCK_S = 0.25  # the first wait for a process that is gone; doubling, with full jitter
-WAKE_S = (
-    0.1  # for an idle worker to hear of a /free: on 0.33 a pause of 5 ms failed 2 of 60 times, 20 ms never
-)
+WAKE_S = 0.1  # for an idle worker to hear of a /free; on 0.33 a pause of 5 ms failed 2 of 60 times, 20 never
 LONGEST_KNOCK_S = 5.0  # a card should not idle for long; one refused connection in so many seconds is nothing
 
 _log = logging.getLogger("async_comfy")

@@ -387,8 +387,8 @@ class Pool:
     async def warm(self, workflow: Prompt, *, servers: int = 1) -> list[str]:
         """Sees that so many servers hold the workflow's models; the names of those that do.
 
-        Where too few do, others run it once, with one step, its pictures shown instead of saved. Raises: as
-        `run`.
+        Where too few do, others run it once, with one step, its pictures shown instead of saved. Those that
+        lack something are passed over, so it may be fewer. Raises: as `run`; Rejected where none could.
         """
         self._check()
         found = await self._resolve(workflow)

@@ -14,9 +14,7 @@ GUESS_RUN_S = 5.0  # for work never seen: an image, not a video
 GUESS_LOAD_S = 10.0  # for models never loaded: gigabytes from a disk
 STALL_FLOOR_S = 120.0  # no silence shorter than this is a stall: one node may compile or download
 STALL_TIMES = 10.0  # nor one shorter than so many usual runs
-ODD_TIMES = (
-    4.0  # a sample counts as so many usual ones (and a second) at most; one that comes again is believed
-)
+ODD_TIMES = 4.0  # a sample counts as so many usual ones, and a second, at most; what comes again is believed
 SPEEDS = (0.25, 4.0)  # how much slower or faster than the fleet one server is believed to be
 REMEMBERED = 4096  # shapes and models; of more, those longest unused are learned again
 

@@ -9,9 +9,7 @@ from async_comfy.protocol.health import Health
 from async_comfy.protocol.lanes import Models, Needs, Ticket
 from async_comfy.protocol.warmth import Standing, Warmth
 
-UNSURE_S = (
-    30.0  # as long only while nobody knows whether these models work anywhere: the others are tried first
-)
+UNSURE_S = 30.0  # only so long while nobody knows whether such prompts succeed anywhere
 BAD_PAIR_S = 300.0  # a server that failed with models twice is not given them again for so long
 LACKS_S = 300.0  # what a server refused for not being there may be there now: files can be added at any time
 OTHER = "another server was asked for"

@@ -17,7 +17,7 @@ Models = tuple[str, ...]
 class Standing(StrEnum):
     """What is believed of a set of models at one server."""
 
-    LATEST = "latest"  # warm, and used last: nothing can have taken its room since
+    LATEST = "latest"  # warm, and used last by us: only others can have taken its room since
     WARM = "warm"
     GONE = "gone"  # it was warm, and others took its room
     NEW = "new"  # never used there, as far as is known
